@@ -1,0 +1,358 @@
+//! Player documents and their owners: one owner per epoch, whatever fails in between.
+//!
+//! A node that wants a player [`claim`]s its document: it swaps itself in as the owner of the next epoch. From then on
+//! only it writes ([`save`]), until its last save [`release`]s. An owner whose save finds another owner was *fenced* and
+//! drops the player at once. Whether a former owner is gone is the caller's knowledge (the directory's); this module
+//! NEVER judges that by time, and NEVER takes from a living owner.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::document::{Attempts, Document, DocumentError, Kept, Migration, encode, peek};
+use crate::store::{Ack, Store, StoreError, Version, WriteOptions};
+
+/// A player's character.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlayerDocument {
+    /// The version of the document's form.
+    pub v: u32,
+    /// The player's object id, below 2^53.
+    pub id: u64,
+    /// The account it belongs to, by the account's lower-case name.
+    pub account: String,
+    /// The name that others see.
+    pub name: String,
+    /// The colour, in degrees from 0 to 359.
+    pub hue: u16,
+    /// Who holds it.
+    pub owner: Option<Owner>,
+    /// How often it has been claimed. Every claim makes it one more.
+    pub epoch: u64,
+    /// How often it has been written: with the owner, the token by which a write recognises itself.
+    pub writes: u64,
+    /// The island it is on.
+    pub island: u32,
+    /// Where, in 1/256 tile from the island's left edge.
+    pub x: i32,
+    /// Where, in 1/256 tile from the island's top edge.
+    pub y: i32,
+    /// What a newer program has added and this one does not know.
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+impl Document for PlayerDocument {
+    const KIND: &'static str = "player";
+    const VERSION: u32 = 1;
+    const MIGRATIONS: &'static [Migration] = &[];
+
+    fn v(&self) -> u32 {
+        self.v
+    }
+}
+
+/// Who holds a document, since which claim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The node's name.
+    pub node: String,
+    /// The node's life.
+    pub incarnation: u64,
+    /// The epoch that it owns.
+    pub epoch: u64,
+    /// The token of the claim, unique within the node's life.
+    pub claim: u64,
+}
+
+/// Who wants a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimant {
+    /// The node's name.
+    pub node: String,
+    /// The node's life.
+    pub incarnation: u64,
+    /// A number that no other claim of this node's life uses (random bits, or a counter). By it a claim whose reply was
+    /// lost recognises itself; repeating a call of [`claim`] with the same number repeats the same claim.
+    pub claim: u64,
+}
+
+impl Owner {
+    /// True if this is the very claim of `me`.
+    fn is(&self, me: &Claimant) -> bool {
+        self.lives_with(me) && self.claim == me.claim
+    }
+
+    /// True if this is an owner of the same life of the same node.
+    fn lives_with(&self, me: &Claimant) -> bool {
+        self.node == me.node && self.incarnation == me.incarnation
+    }
+}
+
+/// Where a player comes into the world, and what it looks like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Birth {
+    /// The colour, in degrees from 0 to 359.
+    pub hue: u16,
+    /// The island.
+    pub island: u32,
+    /// Where, in 1/256 tile from the island's left edge.
+    pub x: i32,
+    /// Where, in 1/256 tile from the island's top edge.
+    pub y: i32,
+}
+
+/// What became of a claim.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Claim {
+    /// It is yours.
+    Claimed(Box<Claimed>),
+    /// Somebody who is not gone holds it.
+    HeldBy(Owner),
+    /// There is no such player.
+    Missing,
+}
+
+/// A player that this node owns: the document as last saved, and as it is to be saved next.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claimed {
+    /// The document. Change it and [`save`]; `owner`, `epoch` and `writes` are kept by this module.
+    pub document: PlayerDocument,
+    version: Version,
+    owner: Owner,
+    over: bool,
+}
+
+impl Claimed {
+    /// The owner: this node, with the epoch that it owns.
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// The epoch that this node owns.
+    pub fn epoch(&self) -> u64 {
+        self.owner.epoch
+    }
+
+    /// True once it was released or fenced: nothing can be saved any more.
+    pub fn over(&self) -> bool {
+        self.over
+    }
+}
+
+/// Why a player could not be made or saved.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlayerError {
+    /// The id belongs to a player of another account: draw another.
+    #[error("player id {0} is taken")]
+    IdTaken(u64),
+    /// Somebody else owns the document now, or nobody does: drop the real at once. What was to be saved is lost, unless it
+    /// was the write of a [`release`] whose reply was lost before the next owner's claim.
+    #[error("fenced: player {id} is no longer owned here, but by {}", named(by))]
+    Fenced {
+        /// The player.
+        id: u64,
+        /// The present owner, if there is one and this program can read it.
+        by: Option<Owner>,
+    },
+    /// The store's or the document's. The player is still owned as far as anybody knows; save again later.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+}
+
+impl From<StoreError> for PlayerError {
+    fn from(error: StoreError) -> PlayerError {
+        PlayerError::Document(DocumentError::Store(error))
+    }
+}
+
+fn named(owner: &Option<Owner>) -> String {
+    owner.as_ref().map_or("nobody known".to_owned(), |owner| format!("{} (epoch {})", owner.node, owner.epoch))
+}
+
+/// The key of a player's document.
+pub fn key(id: u64) -> String {
+    format!("player/{id}")
+}
+
+/// A player id from random bits: from 1 to 2^53 - 1, so that every client language's number holds it. Whether it is free
+/// is decided by [`create`].
+pub fn id_from_random(bits: u64) -> u64 {
+    (bits & ((1 << 53) - 1)).max(1)
+}
+
+/// Reads a player as last saved.
+pub async fn find(store: &dyn Store, id: u64) -> Result<Option<Kept<PlayerDocument>>, DocumentError> {
+    peek(store, &key(id)).await
+}
+
+/// Makes a player. Repeating it with the same id and account gives the player that is there.
+pub async fn create(
+    store: &dyn Store,
+    id: u64,
+    account: &str,
+    name: &str,
+    birth: &Birth,
+) -> Result<Kept<PlayerDocument>, PlayerError> {
+    let document = PlayerDocument {
+        v: PlayerDocument::VERSION,
+        id,
+        account: account.to_owned(),
+        name: name.to_owned(),
+        hue: birth.hue,
+        owner: None,
+        epoch: 0,
+        writes: 0,
+        island: birth.island,
+        x: birth.x,
+        y: birth.y,
+        rest: Map::new(),
+    };
+    let (key, value) = (key(id), encode(&document)?);
+    let mut attempts = Attempts::new();
+    loop {
+        match store.insert(&key, value.clone(), WriteOptions::default()).await {
+            Ok(version) => return Ok(Kept { document, version }),
+            Err(error) => attempts.after(error).await?,
+        }
+        match peek::<PlayerDocument>(store, &key).await {
+            Ok(Some(kept)) if kept.document.account == account => return Ok(kept),
+            Ok(Some(_)) => return Err(PlayerError::IdTaken(id)),
+            Ok(None) => {}
+            Err(error) => attempts.after_reading(error).await?,
+        }
+    }
+}
+
+/// Makes `me` the owner of a player, if nobody holds it or `is_gone` says that its owner is gone for good.
+///
+/// The claim swaps in `me` with the next epoch. If its reply was lost it finds itself already the owner and acts as
+/// such. A former claim of the same life of the same node is taken over like that of a dead one (and fenced): a flow
+/// that died half-way must not lock the player. So a node MUST ask its own sessions before it claims.
+pub async fn claim(
+    store: &dyn Store,
+    id: u64,
+    me: &Claimant,
+    is_gone: impl Fn(&Owner) -> bool + Send + Sync,
+) -> Result<Claim, DocumentError> {
+    let key = key(id);
+    let mut attempts = Attempts::new();
+    loop {
+        let kept = match peek::<PlayerDocument>(store, &key).await {
+            Ok(Some(kept)) => kept,
+            Ok(None) => return Ok(Claim::Missing),
+            Err(error) => {
+                attempts.after_reading(error).await?;
+                continue;
+            }
+        };
+        let Kept { mut document, version } = kept;
+        match document.owner {
+            Some(owner) if owner.is(me) => {
+                document.owner = Some(owner.clone());
+                return Ok(claimed(document, version, owner));
+            }
+            Some(owner) if !owner.lives_with(me) && !is_gone(&owner) => return Ok(Claim::HeldBy(owner)),
+            _ => {}
+        }
+        document.epoch += 1;
+        document.writes += 1;
+        let owner =
+            Owner { node: me.node.clone(), incarnation: me.incarnation, epoch: document.epoch, claim: me.claim };
+        document.owner = Some(owner.clone());
+        match store.replace(&key, encode(&document)?, version, WriteOptions::default()).await {
+            Ok(version) => return Ok(claimed(document, version, owner)),
+            Err(error) => attempts.after(error).await?,
+        }
+    }
+}
+
+fn claimed(document: PlayerDocument, version: Version, owner: Owner) -> Claim {
+    Claim::Claimed(Box::new(Claimed { document, version, owner, over: false }))
+}
+
+/// Saves an owned player.
+///
+/// [`PlayerError::Fenced`] means that another owns it: it is over. Any other error leaves it owned and unsaved, or saved
+/// without anybody knowing: saving again is right in both cases.
+pub async fn save(store: &dyn Store, claimed: &mut Claimed, ack: Ack) -> Result<(), PlayerError> {
+    claimed.document.owner = Some(claimed.owner.clone());
+    write(store, claimed, ack).await
+}
+
+/// Saves an owned player for the last time and gives it up. After an error other than [`PlayerError::Fenced`] it may be
+/// repeated.
+pub async fn release(store: &dyn Store, claimed: &mut Claimed) -> Result<(), PlayerError> {
+    claimed.document.owner = None;
+    write(store, claimed, Ack::Durable).await?;
+    claimed.over = true;
+    Ok(())
+}
+
+/// Writes the document until it is surely there, or surely somebody else's.
+async fn write(store: &dyn Store, claimed: &mut Claimed, ack: Ack) -> Result<(), PlayerError> {
+    let key = key(claimed.document.id);
+    if claimed.over {
+        return Err(PlayerError::Fenced { id: claimed.document.id, by: None });
+    }
+    claimed.document.epoch = claimed.owner.epoch;
+    claimed.document.writes += 1;
+    let value = encode(&claimed.document)?;
+    let options = WriteOptions { ack, ..WriteOptions::default() };
+    let mut attempts = Attempts::new();
+    loop {
+        match store.replace(&key, value.clone(), claimed.version, options).await {
+            Ok(version) => {
+                claimed.version = version;
+                return Ok(());
+            }
+            Err(error) => attempts.after(error).await?,
+        }
+        let present = match peek::<PlayerDocument>(store, &key).await {
+            Ok(present) => present,
+            // Only another owner can have written what this program does not know.
+            Err(DocumentError::Newer { .. }) => None,
+            Err(error) => {
+                attempts.after_reading(error).await?;
+                continue;
+            }
+        };
+        match standing(claimed, present.as_ref().map(|kept| &kept.document)) {
+            Standing::Written => {
+                claimed.version = present.map_or(claimed.version, |kept| kept.version);
+                return Ok(());
+            }
+            Standing::Owned => claimed.version = present.map_or(claimed.version, |kept| kept.version),
+            Standing::Fenced(by) => {
+                claimed.over = true;
+                return Err(PlayerError::Fenced { id: claimed.document.id, by });
+            }
+        }
+    }
+}
+
+enum Standing {
+    /// The write is there.
+    Written,
+    /// It is not, but the document is still this owner's.
+    Owned,
+    /// The document is not this owner's.
+    Fenced(Option<Owner>),
+}
+
+/// Tells from the document as it is now what became of the write of `claimed`.
+fn standing(claimed: &Claimed, present: Option<&PlayerDocument>) -> Standing {
+    let Some(present) = present else { return Standing::Fenced(None) };
+    let same_epoch = present.epoch == claimed.owner.epoch;
+    if same_epoch && present.owner == claimed.document.owner && present.writes == claimed.document.writes {
+        return Standing::Written;
+    }
+    // Every claim raises the epoch, so nobody else has held it since; without an owner it is as a release of ours left it
+    // whose reply was lost.
+    if same_epoch && present.owner.as_ref().is_none_or(|owner| *owner == claimed.owner) {
+        return Standing::Owned;
+    }
+    Standing::Fenced(present.owner.clone())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,344 @@
+//! Claims and saves under every fault: never two owners of one epoch, nothing acknowledged is lost.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::*;
+use crate::store::memory::{Fault, MemoryStore, Rates};
+use crate::store::{Outcome, WriteOptions};
+
+const ID: u64 = 7;
+const BIRTH: Birth = Birth { hue: 120, island: 1, x: 0, y: 64 };
+
+/// All that may go wrong with one call.
+const FAULTS: [Fault; 8] = [
+    Fault::Refuse,
+    Fault::LoseRequest,
+    Fault::LoseReply,
+    Fault::Late(Duration::from_millis(1)),
+    Fault::Late(Duration::from_millis(30)),
+    Fault::StopBefore,
+    Fault::StopAfter,
+    Fault::Storm,
+];
+
+fn node(name: &str, claim: u64) -> Claimant {
+    Claimant { node: name.to_owned(), incarnation: 1, claim }
+}
+
+fn nobody_is_gone(_: &Owner) -> bool {
+    false
+}
+
+fn everybody_is_gone(_: &Owner) -> bool {
+    true
+}
+
+async fn born() -> MemoryStore {
+    let store = MemoryStore::new();
+    create(&store, ID, "ann", "Ann", &BIRTH).await.expect("create");
+    store
+}
+
+async fn take(store: &MemoryStore, me: &Claimant, is_gone: fn(&Owner) -> bool) -> Claimed {
+    match claim(store, ID, me, is_gone).await.expect("claim") {
+        Claim::Claimed(claimed) => *claimed,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn present(store: &MemoryStore) -> PlayerDocument {
+    serde_json::from_slice(&store.snapshot()[&key(ID)].value).expect("a player")
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_saves_and_releases_and_the_next_goes_on_from_there() {
+    let store = born().await;
+    let mut ann = take(&store, &node("a", 1), nobody_is_gone).await;
+    assert_eq!((ann.epoch(), ann.document.name.as_str(), ann.document.hue), (1, "Ann", 120));
+    ann.document.x = 256;
+    save(&store, &mut ann, Ack::Early).await.expect("save");
+    ann.document.y = 512;
+    release(&store, &mut ann).await.expect("release");
+    assert!(ann.over());
+    assert!(matches!(save(&store, &mut ann, Ack::Durable).await, Err(PlayerError::Fenced { by: None, .. })));
+    let next = take(&store, &node("b", 1), nobody_is_gone).await;
+    assert_eq!((next.epoch(), next.document.x, next.document.y), (2, 256, 512));
+    assert_eq!(next.document.owner.as_ref(), Some(next.owner()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_living_owner_keeps_its_player_and_a_gone_one_is_fenced() {
+    let store = born().await;
+    let mut ann = take(&store, &node("a", 1), nobody_is_gone).await;
+    let refused = claim(&store, ID, &node("b", 1), nobody_is_gone).await.expect("claim");
+    assert_eq!(refused, Claim::HeldBy(ann.owner().clone()));
+    let heir = take(&store, &node("b", 1), everybody_is_gone).await;
+    assert_eq!(heir.epoch(), 2);
+    for _ in 0..2 {
+        let error = save(&store, &mut ann, Ack::Durable).await.expect_err("fenced");
+        assert!(matches!(error, PlayerError::Fenced { id: ID, .. }), "{error}");
+        assert!(ann.over());
+    }
+    assert_eq!(present(&store).owner.as_ref(), Some(heir.owner()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_error_of_a_fenced_owner_names_the_present_one() {
+    let store = born().await;
+    let mut ann = take(&store, &node("a", 1), nobody_is_gone).await;
+    take(&store, &node("b", 1), everybody_is_gone).await;
+    let error = save(&store, &mut ann, Ack::Durable).await.expect_err("fenced");
+    assert_eq!(error.to_string(), "fenced: player 7 is no longer owned here, but by b (epoch 2)");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_claim_is_the_same_one_and_another_claim_of_the_same_node_fences_the_former() {
+    let store = born().await;
+    let mut first = take(&store, &node("a", 1), nobody_is_gone).await;
+    let same = take(&store, &node("a", 1), nobody_is_gone).await;
+    assert_eq!((same.epoch(), same.version), (first.epoch(), first.version));
+    let second = take(&store, &node("a", 2), nobody_is_gone).await;
+    assert_eq!(second.epoch(), 2);
+    assert!(matches!(save(&store, &mut first, Ack::Durable).await, Err(PlayerError::Fenced { .. })));
+    let reborn = Claimant { incarnation: 2, ..node("a", 2) };
+    let held = claim(&store, ID, &reborn, nobody_is_gone).await.expect("claim");
+    assert_eq!(held, Claim::HeldBy(second.owner().clone()), "another life of the node is another owner");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_player_cannot_be_claimed_and_a_removed_one_is_fenced() {
+    let store = MemoryStore::new();
+    assert_eq!(claim(&store, ID, &node("a", 1), nobody_is_gone).await, Ok(Claim::Missing));
+    let store = born().await;
+    let mut ann = take(&store, &node("a", 1), nobody_is_gone).await;
+    store.remove(&key(ID), ann.version, WriteOptions::default()).await.expect("remove");
+    assert!(matches!(release(&store, &mut ann).await, Err(PlayerError::Fenced { by: None, .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_player_written_by_a_newer_program_is_left_alone() {
+    let store = born().await;
+    let mut ann = take(&store, &node("a", 1), nobody_is_gone).await;
+    let newer = Bytes::from_static(br#"{"v":2,"wings":2}"#);
+    store.replace(&key(ID), newer.clone(), ann.version, WriteOptions::default()).await.expect("replace");
+    assert!(matches!(save(&store, &mut ann, Ack::Durable).await, Err(PlayerError::Fenced { .. })));
+    let claimed = claim(&store, ID, &node("b", 1), everybody_is_gone).await;
+    assert!(matches!(claimed, Err(DocumentError::Newer { found: 2, known: 1, .. })));
+    assert_eq!(store.snapshot()[&key(ID)].value, newer);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fields_of_a_newer_program_survive_a_claim_and_a_save() {
+    let store = born().await;
+    let mut fields: Map<String, Value> = serde_json::from_slice(&store.snapshot()[&key(ID)].value).expect("json");
+    fields.insert("bag".to_owned(), serde_json::json!({"stone": 3}));
+    let value = Bytes::from(serde_json::to_vec(&fields).expect("json"));
+    store.replace(&key(ID), value, store.snapshot()[&key(ID)].version, WriteOptions::default()).await.expect("replace");
+    let mut ann = take(&store, &node("a", 1), nobody_is_gone).await;
+    ann.document.x = 9;
+    release(&store, &mut ann).await.expect("release");
+    assert_eq!(present(&store).rest["bag"], serde_json::json!({"stone": 3}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn creating_is_repeatable_and_refuses_a_taken_id() {
+    let store = born().await;
+    let ann = take(&store, &node("a", 1), nobody_is_gone).await;
+    let again = create(&store, ID, "ann", "Ann", &Birth { hue: 1, ..BIRTH }).await.expect("again");
+    assert_eq!(again.document, ann.document);
+    assert_eq!(create(&store, ID, "bob", "Bob", &BIRTH).await, Err(PlayerError::IdTaken(ID)));
+    for bits in [0, 1, u64::MAX, 1 << 53] {
+        assert!((1..1 << 53).contains(&id_from_random(bits)));
+    }
+}
+
+/// What one run of an owner's life was told.
+#[derive(Clone, Default)]
+struct Told {
+    epochs: Vec<u64>,
+    /// The highest `x` whose save was acknowledged.
+    saved: i32,
+    /// The highest `x` that it tried to save.
+    tried: i32,
+    released: bool,
+}
+
+/// Claims, saves twice, releases; every error is asked again once, as callers do.
+async fn live(store: &MemoryStore, told: &Mutex<Told>) -> Result<(), PlayerError> {
+    let tell = |change: &dyn Fn(&mut Told)| change(&mut told.lock().expect("told"));
+    let mut claimed = match claim(store, ID, &node("a", 1), nobody_is_gone).await? {
+        Claim::Claimed(claimed) => *claimed,
+        other => panic!("nobody else is there: {other:?}"),
+    };
+    tell(&|told| told.epochs.push(claimed.epoch()));
+    for x in 1..=2 {
+        claimed.document.x = x;
+        tell(&|told| told.tried = x);
+        if save(store, &mut claimed, Ack::Durable).await.is_err() {
+            save(store, &mut claimed, Ack::Durable).await?;
+        }
+        tell(&|told| told.saved = x);
+    }
+    claimed.document.x = 3;
+    tell(&|told| told.tried = 3);
+    if release(store, &mut claimed).await.is_err() {
+        release(store, &mut claimed).await?;
+    }
+    tell(&|told| (told.saved, told.released) = (3, true));
+    Ok(())
+}
+
+/// Runs [`live`] with the given faults at the given calls, then lets another node take over, and checks what holds.
+async fn check_life(faults: &[(u64, Fault)]) {
+    let store = born().await;
+    let client = store.client();
+    for (call, fault) in faults {
+        client.faults().at(*call, *fault);
+    }
+    let told = Mutex::new(Told::default());
+    let result = timeout(Duration::from_secs(60), live(&client, &told)).await;
+    if let Ok(Err(error)) = &result {
+        assert!(!matches!(error, PlayerError::Fenced { .. }), "{faults:?}: nobody else was there, but: {error}");
+    }
+    let told = told.into_inner().expect("told");
+    let mid = present(&store);
+    assert!(mid.x >= told.saved && mid.x <= told.tried, "{faults:?}: {} in the store, {} saved", mid.x, told.saved);
+    assert!(!told.released || mid.owner.is_none(), "{faults:?}");
+    // A late write lands before or after the heir's claim: both are tried by the two delays of `FAULTS`.
+    let mut heir = take(&store, &node("b", 1), everybody_is_gone).await;
+    assert!(told.epochs.iter().all(|epoch| *epoch < heir.epoch()), "{faults:?}");
+    assert!(heir.document.x >= told.saved, "{faults:?}");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    heir.document.x = 50;
+    release(&store, &mut heir).await.expect("the heir is the owner");
+    let end = present(&store);
+    assert_eq!((end.owner, end.x, end.epoch), (None, 50, heir.owner.epoch), "{faults:?}");
+}
+
+/// Calls of a life without faults: claim (2), two saves, release.
+const CALLS: u64 = 5;
+
+#[tokio::test(start_paused = true)]
+async fn whatever_fails_at_whichever_call_nothing_acknowledged_is_lost() {
+    check_life(&[]).await;
+    for call in 0..CALLS + 3 {
+        for fault in FAULTS {
+            check_life(&[(call, fault)]).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_failures_at_any_two_calls_lose_nothing_either() {
+    for first in 0..CALLS + 1 {
+        for second in first + 1..CALLS + 4 {
+            for one in FAULTS {
+                for other in FAULTS {
+                    check_life(&[(first, one), (second, other)]).await;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_never_answers_leaves_the_outcome_open_and_a_later_save_settles_it() {
+    let store = born().await;
+    let mut ann = take(&store, &node("a", 1), nobody_is_gone).await;
+    store.faults().at(0, Fault::LoseReply);
+    store.faults().random(1, Rates { refuse: 1_000, ..Rates::default() });
+    ann.document.x = 5;
+    let error = save(&store, &mut ann, Ack::Durable).await.expect_err("cut off after the write");
+    assert!(matches!(&error, PlayerError::Document(error) if error.outcome() == Outcome::Maybe), "{error}");
+    store.faults().clear();
+    ann.document.x = 6;
+    save(&store, &mut ann, Ack::Durable).await.expect("save");
+    assert_eq!(present(&store).x, 6);
+}
+
+/// What many owners were told, epoch by epoch.
+#[derive(Default)]
+struct Log {
+    /// The owner of each epoch and the `x` that it found.
+    claims: BTreeMap<u64, (Owner, i32)>,
+    /// Acknowledged saves.
+    saves: Vec<(u64, i32)>,
+}
+
+/// Many nodes claim, save and release one player, judging each other gone at random, over an unsteady store.
+async fn contend(seed: u64) -> (u64, usize) {
+    let store = born().await;
+    let log = Arc::new(Mutex::new(Log::default()));
+    let mut tasks = JoinSet::new();
+    for index in 0..4_u64 {
+        let (client, log) = (store.client(), log.clone());
+        let rates = Rates {
+            refuse: 30,
+            lose_request: 40,
+            lose_reply: 60,
+            late: 40,
+            late_by: Duration::from_millis(200),
+            storm: 30,
+            delay: Duration::from_millis(10),
+            deadline: Duration::from_millis(40),
+        };
+        client.faults().random(seed * 100 + index, rates);
+        tasks.spawn(async move {
+            for round in 0..20_u64 {
+                let hasty = (seed + index + round).is_multiple_of(3);
+                let me = node(&format!("n{index}"), round);
+                let Ok(Claim::Claimed(mut claimed)) = claim(&client, ID, &me, |_| hasty).await else {
+                    tokio::time::sleep(Duration::from_millis(7)).await;
+                    continue;
+                };
+                let found = (claimed.owner().clone(), claimed.document.x);
+                let former = log.lock().expect("log").claims.insert(claimed.epoch(), found);
+                assert_eq!(former, None, "seed {seed}: epoch {} had an owner", claimed.epoch());
+                for _ in 0..4 {
+                    claimed.document.x += 1;
+                    match save(&client, &mut claimed, Ack::Durable).await {
+                        Ok(()) => log.lock().expect("log").saves.push((claimed.epoch(), claimed.document.x)),
+                        Err(PlayerError::Fenced { .. }) => break,
+                        Err(_) => {}
+                    }
+                }
+                // A fenced one cannot release, and one that fails leaves its player to whoever judges it gone.
+                let _ = release(&client, &mut claimed).await;
+            }
+        });
+    }
+    while let Some(task) = tasks.join_next().await {
+        task.expect("no owner was doubled");
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let last = take(&store, &node("last", 0), everybody_is_gone).await;
+    let mut log = Arc::into_inner(log).expect("all ended").into_inner().expect("log");
+    log.claims.insert(last.epoch(), (last.owner().clone(), last.document.x));
+    for (epoch, x) in &log.saves {
+        let (_, (heir, found)) = log.claims.range(epoch + 1..).next().expect("the last");
+        assert!(found >= x, "seed {seed}: {x} was acknowledged in epoch {epoch}, but {heir:?} found {found}");
+    }
+    (last.epoch(), log.saves.len())
+}
+
+#[tokio::test(start_paused = true)]
+async fn contending_nodes_never_own_the_same_epoch_and_lose_no_acknowledged_save() {
+    let (mut epochs, mut saves) = (0, 0);
+    for seed in 0..200 {
+        let (epoch, saved) = contend(seed).await;
+        epochs += epoch;
+        saves += saved;
+    }
+    assert!(epochs > 2_000 && saves > 2_000, "the test did something: {epochs} epochs, {saves} saves");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_seed_gives_the_same_contention() {
+    assert_eq!(contend(42).await, contend(42).await);
+}

@@ -1,0 +1,257 @@
+//! One bot's life: an account, a session, playing, and coming back when its connection is lost or redirected.
+//!
+//! The order of coming back is the protocol's: the same frontend with the resume token, the fallbacks named in the
+//! welcome, and at last a new session through the gateway. A bot NEVER comes back after another connection replaced it.
+
+mod play;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::Layout;
+use super::checks::distance;
+use super::shared::Shared;
+use super::walker::Walker;
+use crate::client::{ClientError, Connection, Sight};
+use crate::protocol::{HelloKind, Motion, UNITS_PER_TILE, Welcome, codes};
+
+/// Joining takes no longer, counted from when the bot's turn comes.
+const JOIN_DEADLINE: Duration = Duration::from_secs(120);
+/// Coming back takes no longer.
+const COMEBACK_DEADLINE: Duration = Duration::from_secs(60);
+/// How often the same frontend is tried before the fallbacks, and the pause after each try.
+const SAME_FRONTEND_TRIES: u32 = 2;
+const TRY_PAUSE: Duration = Duration::from_millis(250);
+/// A new welcome further than this from where the bot knew itself counts as a jump.
+const JUMP_UNITS: u32 = 2 * UNITS_PER_TILE as u32;
+
+/// Joins, plays until the run stops or nothing helps, and leaves the counts in the tally.
+pub(super) async fn live(shared: Arc<Shared>, index: usize) {
+    let joined = Bot::join(&shared, index).await;
+    shared.count_tried();
+    match joined {
+        Ok(bot) => bot.run().await,
+        Err(error) if shared.stopped() => tracing::debug!(error = error.chain(), "stopped while joining"),
+        Err(error) => shared.tally().error(&format!("join_{}", error.kind()), error.chain()),
+    }
+    shared.count_ended();
+}
+
+/// A bot that is connected.
+struct Bot {
+    shared: Arc<Shared>,
+    index: usize,
+    connection: Connection,
+    sight: Sight,
+    walker: Walker,
+    player: u64,
+    welcome: Welcome,
+    /// Where it is, as its frontend said last.
+    motion: Motion,
+    seq: u32,
+    /// The command that is not answered yet, and when it was sent.
+    pending: Option<(u32, Instant)>,
+    timing: play::Timing,
+}
+
+/// Why playing ended.
+enum End {
+    Stopped,
+    Redirected { url: String, token: String },
+    Lost(ClientError),
+}
+
+/// How a bot came back.
+enum Way {
+    Resumed,
+    Fallback,
+    Rejoined,
+    Redirected,
+}
+
+impl Bot {
+    async fn join(shared: &Arc<Shared>, index: usize) -> Result<Bot, ClientError> {
+        // The semaphore lives as long as the bots and is never closed.
+        let _turn = shared.joining.acquire().await.map_err(|_| ClientError::Late("turn"))?;
+        if shared.stopped() {
+            return Err(ClientError::Late("turn"));
+        }
+        let (name, password) = credentials(shared, index);
+        match shared.gateway.create_account(&name, &password).await {
+            Ok(_) => {}
+            Err(ClientError::Refused { code, .. }) if code == "name_taken" => {
+                shared.tally().report.accounts_reused += 1
+            }
+            Err(error) => return Err(error),
+        }
+        let started = Instant::now();
+        let (connection, welcome) = enter(shared, index, started + JOIN_DEADLINE).await?;
+        let now = Instant::now();
+        let mut tally = shared.tally();
+        tally.report.joined += 1;
+        tally.join.saturating_record(now.saturating_duration_since(started).as_micros() as u64);
+        drop(tally);
+        Ok(Bot::new(shared.clone(), index, connection, welcome, now))
+    }
+
+    fn new(shared: Arc<Shared>, index: usize, connection: Connection, welcome: Welcome, now: Instant) -> Bot {
+        let mut bot = Bot {
+            walker: Walker::spread(shared.config.seed ^ ((index as u64) << 20), 1, 1),
+            shared,
+            index,
+            connection,
+            sight: Sight::new(),
+            player: welcome.player,
+            motion: welcome.motion,
+            welcome: welcome.clone(),
+            seq: 0,
+            pending: None,
+            timing: play::Timing::new(now),
+        };
+        bot.settle(welcome, now);
+        let offset = bot.walker.below(1000);
+        bot.timing.scatter(now, Duration::from_millis(offset));
+        bot
+    }
+
+    /// Everything begins anew with a welcome, but for where the bot wants to go.
+    fn settle(&mut self, welcome: Welcome, now: Instant) {
+        self.sight = Sight::new();
+        self.player = welcome.player;
+        self.motion = welcome.motion;
+        self.pending = None;
+        let mut registry = self.shared.registry();
+        registry.observe_clock(welcome.publisher, now, welcome.now_ms);
+        registry.welcomed(welcome.player, welcome.island, welcome.publisher, welcome.motion, now);
+        let centre = registry.centre(welcome.island).unwrap_or((welcome.motion.x, welcome.motion.y));
+        drop(registry);
+        self.shared.tally().report.connected += 1;
+        let seed = self.shared.config.seed ^ ((self.index as u64) << 20) ^ u64::from(self.seq);
+        // An island that the gateway did not list: it has become one since; a guess of its size does.
+        let listed = self.shared.islands.iter().find(|island| island.id == welcome.island);
+        let (width, height) = listed.map_or((256, 256), |island| (island.width_tiles, island.height_tiles));
+        self.walker = match self.shared.config.layout {
+            Layout::Spread | Layout::Still => Walker::spread(seed, width, height),
+            Layout::Crowd => Walker::crowd(seed, centre, width, height),
+        };
+        self.welcome = welcome;
+    }
+
+    async fn run(mut self) {
+        loop {
+            let end = self.play().await;
+            let lost_at = Instant::now();
+            self.shared.registry().lost(self.player);
+            self.shared.tally().report.connected -= 1;
+            let back = match end {
+                End::Stopped => return self.connection.close().await,
+                End::Redirected { url, token } => self.follow(&url, &token).await,
+                End::Lost(error) => self.come_back(error).await,
+            };
+            match back {
+                Ok((way, connection, welcome)) => self.returned(way, connection, welcome, lost_at),
+                Err(_) if self.shared.stopped() => return,
+                Err(error) => {
+                    self.shared.tally().error(&format!("lost_for_good_{}", error.kind()), error.chain());
+                    return;
+                }
+            }
+        }
+    }
+
+    fn returned(&mut self, way: Way, connection: Connection, welcome: Welcome, lost_at: Instant) {
+        let now = Instant::now();
+        let known = self.place(now);
+        let jumped = distance(known, (welcome.motion.x, welcome.motion.y)) > JUMP_UNITS;
+        let gap_us = now.saturating_duration_since(lost_at).as_micros() as u64;
+        let mut tally = self.shared.tally();
+        match way {
+            Way::Resumed => tally.report.resumes += 1,
+            Way::Fallback => tally.report.fallback_resumes += 1,
+            Way::Rejoined => tally.report.rejoins += 1,
+            Way::Redirected => tally.report.redirects += 1,
+        }
+        match way {
+            Way::Redirected => tally.redirect.saturating_record(gap_us),
+            _ => tally.resume.saturating_record(gap_us),
+        }
+        tally.report.jumps += u64::from(jumped);
+        drop(tally);
+        self.connection = connection;
+        self.settle(welcome, now);
+    }
+
+    async fn follow(&self, url: &str, token: &str) -> Result<(Way, Connection, Welcome), ClientError> {
+        match Connection::open(url, token, HelloKind::Ticket).await {
+            Ok((connection, welcome)) => Ok((Way::Redirected, connection, welcome)),
+            Err(error) => {
+                self.shared.tally().error("redirect", error.chain());
+                self.come_back(error).await
+            }
+        }
+    }
+
+    async fn come_back(&self, cause: ClientError) -> Result<(Way, Connection, Welcome), ClientError> {
+        self.shared.tally().report.drops += 1;
+        if let ClientError::Malformed(_) = &cause {
+            self.shared.tally().error("malformed", cause.chain());
+        }
+        if let ClientError::Farewell { code, text } = &cause {
+            self.shared.tally().error(&format!("farewell_{code}"), text.clone());
+            if code == codes::REPLACED {
+                return Err(cause);
+            }
+        }
+        let deadline = Instant::now() + COMEBACK_DEADLINE;
+        for _ in 0..SAME_FRONTEND_TRIES {
+            match Connection::open(self.connection.url(), &self.welcome.resume_token, HelloKind::Resume).await {
+                Ok((connection, welcome)) => return Ok((Way::Resumed, connection, welcome)),
+                // It is there and does not want us: asking again does not help.
+                Err(ClientError::Farewell { .. }) => break,
+                Err(_) => sleep(TRY_PAUSE).await,
+            }
+        }
+        for url in &self.welcome.fallbacks {
+            if let Ok((connection, welcome)) =
+                Connection::open(url, &self.welcome.resume_token, HelloKind::Resume).await
+            {
+                return Ok((Way::Fallback, connection, welcome));
+            }
+        }
+        let mut pause = TRY_PAUSE;
+        loop {
+            match enter(&self.shared, self.index, deadline).await {
+                Ok((connection, welcome)) => return Ok((Way::Rejoined, connection, welcome)),
+                Err(error) if Instant::now() + pause > deadline || self.shared.stopped() => return Err(error),
+                Err(_) => sleep(pause).await,
+            }
+            pause *= 2;
+        }
+    }
+
+    /// Where it is now, as far as it knows.
+    fn place(&self, now: Instant) -> (i32, i32) {
+        let registry = self.shared.registry();
+        match registry.clock(self.welcome.publisher) {
+            Some(clock) => self.motion.at(clock.at_ms(now)),
+            None => (self.motion.x, self.motion.y),
+        }
+    }
+}
+
+fn credentials(shared: &Shared, index: usize) -> (String, String) {
+    let seed = shared.config.seed;
+    // A name has at most 32 characters.
+    (format!("bot-{:x}-{index}", seed as u32), format!("password of bot {seed} {index}"))
+}
+
+/// A new session through the gateway, up to the welcome.
+async fn enter(shared: &Shared, index: usize, deadline: Instant) -> Result<(Connection, Welcome), ClientError> {
+    let (name, password) = credentials(shared, index);
+    let island = shared.island(index).id;
+    let admission = shared.gateway.admit(&name, &password, Some(island), deadline).await?;
+    shared.tally().report.join_retries += u64::from(admission.retries);
+    Connection::open(&admission.url, &admission.ticket, HelloKind::Ticket).await
+}

@@ -1,0 +1,330 @@
+//! A connected bot: messages as they come, a walk every few seconds, and a round of checks every second.
+//!
+//! One timer per bot, which fires about once a second; everything in a round is bounded by a constant.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{Bot, End};
+use crate::bots::Layout;
+use crate::bots::checks::{self, Verdict, Watcher};
+use crate::client::{ClientError, Incoming};
+use crate::protocol::{
+    CellXy, ClientMessage, Command, Content, Entry, Frame, Malformed, Motion, Outcome, ServerMessage, codes,
+};
+
+/// Between two rounds of checks.
+const ROUND: Duration = Duration::from_secs(1);
+/// Between two walks: at least the first, at most both together.
+const WALK_EVERY: (Duration, Duration) = (Duration::from_millis(2500), Duration::from_millis(1500));
+/// Between two pings.
+const PING_EVERY: Duration = Duration::from_secs(10);
+/// A cell whose keyframe has not come after so long is asked for again.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// An answer that has not come after so long is an error.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// When our own timer is this late, what we see says nothing about the mesh.
+const OWN_LAG: Duration = Duration::from_millis(250);
+/// Neighbours looked for in one round.
+const NEIGHBOURS_PER_ROUND: usize = 8;
+/// Places compared in one round.
+const PLACES_PER_ROUND: usize = 8;
+/// Ages measured between two rounds.
+const AGES_PER_ROUND: u32 = 8;
+/// One command in so many is a stop.
+const STOP_ONE_IN: u64 = 16;
+
+/// When the bot does what next, and what it may still do in this round.
+pub(super) struct Timing {
+    round: Instant,
+    walk: Instant,
+    ping: Instant,
+    asked: Instant,
+    ages_left: u32,
+    clocks_left: u32,
+    turn: u64,
+}
+
+impl Timing {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { round: now, walk: now, ping: now + PING_EVERY, asked: now, ages_left: 0, clocks_left: 4, turn: 0 }
+    }
+
+    /// Keeps the bots from doing everything at the same moment.
+    pub(super) fn scatter(&mut self, now: Instant, by: Duration) {
+        self.round = now + by;
+        self.walk = now + by;
+    }
+
+    fn next(&self) -> Instant {
+        self.round.min(self.walk)
+    }
+}
+
+impl Bot {
+    /// Plays until the run stops or the connection ends.
+    pub(super) async fn play(&mut self) -> End {
+        let now = Instant::now();
+        self.timing.round = now + Duration::from_millis(self.walker.below(1000));
+        self.timing.walk = self.timing.walk.max(now);
+        let timer = sleep_until(self.timing.next());
+        tokio::pin!(timer);
+        loop {
+            let done = tokio::select! { biased;
+                () = &mut timer => {
+                    let done = self.wake().await;
+                    timer.as_mut().reset(self.timing.next());
+                    done
+                }
+                incoming = self.connection.next() => match incoming {
+                    Ok(incoming) => self.receive(incoming).await,
+                    Err(error) => Err(error),
+                }
+            };
+            match done {
+                Ok(None) => {}
+                Ok(Some(end)) => return end,
+                Err(error) => return End::Lost(error),
+            }
+        }
+    }
+
+    async fn receive(&mut self, incoming: Incoming) -> Result<Option<End>, ClientError> {
+        let now = Instant::now();
+        match incoming {
+            Incoming::Frame(bytes) => {
+                let frame = self.shared.frames().decode(&bytes)?;
+                if let Some(cell) = self.frame(&frame, bytes.len(), now) {
+                    self.timing.asked = now;
+                    self.connection.send(&ClientMessage::Ask { cells: vec![cell] }).await?;
+                }
+            }
+            Incoming::Message(message) => return self.message(message, now),
+        }
+        Ok(None)
+    }
+
+    /// Takes in a frame; gives the cell to ask for if some are missing.
+    fn frame(&mut self, frame: &std::sync::Arc<Frame>, bytes: usize, now: Instant) -> Option<CellXy> {
+        let effect = self.sight.apply(frame);
+        if effect.updates > 0 && self.timing.ages_left > 0 {
+            self.measure_ages(frame, now);
+        }
+        if frame.head.publisher == self.welcome.publisher && self.timing.clocks_left > 0 {
+            self.timing.clocks_left -= 1;
+            self.shared.registry().observe_clock(frame.head.publisher, now, frame.head.time_ms);
+        }
+        let mut tally = self.shared.tally();
+        let report = &mut tally.report;
+        report.frames += 1;
+        report.bytes += bytes as u64;
+        report.updates += u64::from(effect.updates);
+        report.neighbours_seen += u64::from(effect.appeared);
+        report.stray_frames += u64::from(effect.stray);
+        report.orphan_entries += u64::from(effect.orphans);
+        if !effect.gap {
+            return None;
+        }
+        report.gaps += 1;
+        let (head, player) = (frame.head, self.player);
+        tally.finding(|| format!("player {player}: a gap before {head:?}"));
+        Some(head.cell)
+    }
+
+    fn measure_ages(&mut self, frame: &Frame, now: Instant) {
+        let Content::Delta(entries) = &frame.content else { return };
+        let mut registry = self.shared.registry();
+        for entry in entries {
+            let Entry::Move { id, motion, .. } = entry else { continue };
+            let applied = self.sight.ghost(*id).is_some_and(|ghost| ghost.motion == *motion);
+            if *id == self.player || !applied {
+                continue;
+            }
+            if let Some(age) = registry.received(*id, motion.since_ms, now) {
+                self.shared.tally().age.saturating_record(age.as_micros() as u64);
+            }
+            self.timing.ages_left -= 1;
+            if self.timing.ages_left == 0 {
+                return;
+            }
+        }
+    }
+
+    fn message(&mut self, message: ServerMessage, now: Instant) -> Result<Option<End>, ClientError> {
+        match message {
+            ServerMessage::Answer { seq, outcome } => self.answered(seq, outcome, now),
+            ServerMessage::Vision { island, entered, left } => self.sight.set_vision(island, &entered, &left),
+            ServerMessage::Clocks(clocks) => self.sight.set_clocks(&clocks),
+            ServerMessage::Pong { now_ms, .. } => {
+                self.shared.registry().observe_clock(self.welcome.publisher, now, now_ms);
+            }
+            ServerMessage::Redirect { url, token } => return Ok(Some(End::Redirected { url, token })),
+            ServerMessage::Farewell { code, text } => return Err(ClientError::Farewell { code, text }),
+            ServerMessage::Welcome(_) => return Err(Malformed::Expected("only one welcome").into()),
+            // Frames come as bytes.
+            ServerMessage::Frame(_) => {}
+        }
+        Ok(None)
+    }
+
+    fn answered(&mut self, seq: u32, outcome: Outcome, now: Instant) {
+        let Some((_, sent)) = self.pending.take_if(|(pending, _)| *pending == seq) else {
+            self.shared.tally().error("answer", format!("an answer to {seq}, which nobody asked"));
+            return;
+        };
+        let mut tally = self.shared.tally();
+        tally.answer.saturating_record(now.saturating_duration_since(sent).as_micros() as u64);
+        let motion = match outcome {
+            Outcome::Ok { motion } => {
+                tally.report.answered += 1;
+                if motion.is_none() {
+                    tally.error("answer", format!("no motion in the answer to {seq}"));
+                }
+                motion
+            }
+            Outcome::Refused { code, text, motion } => {
+                tally.report.refused += 1;
+                if code != codes::BLOCKED && code != codes::OUT_OF_PLACE {
+                    tally.error(&format!("refused_{code}"), text);
+                }
+                *tally.report.refused_by_code.entry(code).or_default() += 1;
+                self.walker.blocked();
+                motion
+            }
+        };
+        for age in self.shared.registry().answered(self.player, motion, now) {
+            tally.age.saturating_record(age.as_micros() as u64);
+        }
+        drop(tally);
+        if let Some(motion) = motion {
+            self.moved(motion);
+        }
+    }
+
+    fn moved(&mut self, motion: Motion) {
+        self.motion = motion;
+        if checks::distance((motion.x, motion.y), motion.end()) < crate::protocol::UNITS_PER_TILE as u32 {
+            self.walker.blocked();
+        }
+    }
+
+    async fn wake(&mut self) -> Result<Option<End>, ClientError> {
+        let now = Instant::now();
+        if self.shared.stopped() {
+            return Ok(Some(End::Stopped));
+        }
+        if now >= self.timing.round {
+            let lag = now.saturating_duration_since(self.timing.round);
+            self.timing.round = now + ROUND;
+            self.round(lag, now).await?;
+        }
+        if now >= self.timing.walk {
+            let pause = WALK_EVERY.0 + Duration::from_millis(self.walker.below(WALK_EVERY.1.as_millis() as u64));
+            self.timing.walk = now + pause;
+            if self.shared.config.layout != Layout::Still {
+                self.command().await?;
+            }
+        }
+        Ok(None)
+    }
+
+    async fn command(&mut self) -> Result<(), ClientError> {
+        if self.pending.is_some() {
+            return Ok(());
+        }
+        let stop = self.walker.below(STOP_ONE_IN) == 0;
+        let now = Instant::now();
+        let from = self.place(now);
+        let command = if stop {
+            Command::Stop
+        } else {
+            let half = u64::try_from(self.welcome.max_speed / 2).unwrap_or(1);
+            let speed = self.welcome.max_speed - self.walker.below(half) as i32;
+            Command::Walk { from, to: self.walker.next(from), speed }
+        };
+        self.seq = self.seq.wrapping_add(1);
+        self.pending = Some((self.seq, now));
+        self.shared.registry().sent(self.player, now);
+        self.shared.tally().report.commands += 1;
+        self.connection.send(&ClientMessage::Command { seq: self.seq, command }).await
+    }
+
+    async fn round(&mut self, lag: Duration, now: Instant) -> Result<(), ClientError> {
+        self.shared.tally().own_lag.saturating_record((lag.as_micros() as u64).max(1));
+        self.timing.ages_left = AGES_PER_ROUND;
+        self.timing.clocks_left = 4;
+        self.timing.turn = self.timing.turn.wrapping_add(1 + self.walker.below(64));
+        if lag > OWN_LAG {
+            self.shared.tally().report.checks.skipped_while_late += 1;
+        } else {
+            self.check(now);
+        }
+        if let Some((seq, _)) = self.pending.take_if(|(_, sent)| now.saturating_duration_since(*sent) > ANSWER_DEADLINE)
+        {
+            self.shared.registry().answered(self.player, None, now);
+            self.shared.tally().error("unanswered", format!("player {}: no answer to {seq}", self.player));
+        }
+        if now >= self.timing.ping {
+            self.timing.ping = now + PING_EVERY;
+            self.connection.send(&ClientMessage::Ping { t: i64::from(self.seq) }).await?;
+        }
+        let waiting = self.sight.waiting();
+        if !waiting.is_empty() && now.saturating_duration_since(self.timing.asked) > ASK_AGAIN {
+            self.timing.asked = now;
+            self.connection.send(&ClientMessage::Ask { cells: waiting }).await?;
+        }
+        Ok(())
+    }
+
+    fn check(&mut self, now: Instant) {
+        let registry = self.shared.registry();
+        let mut tally = self.shared.tally();
+        let watcher = Watcher { id: self.player, radius_tiles: self.welcome.vision_radius_tiles };
+        let me = self.player;
+        let place = match registry.clock(self.welcome.publisher) {
+            Some(clock) => self.motion.at(clock.at_ms(now)),
+            None => return,
+        };
+        for other in registry.near(self.welcome.island, place, self.timing.turn, NEIGHBOURS_PER_ROUND) {
+            match checks::judge_presence(&registry, watcher, &self.sight, other, now) {
+                Verdict::Missing => {
+                    tally.report.checks.neighbours += 1;
+                    tally.report.missing_neighbours += 1;
+                    let truth = registry.truth(other);
+                    tally.finding(|| format!("player {me} at {place:?} is not shown {other}: {truth:?}"));
+                }
+                Verdict::Unsettled => tally.report.checks.unsettled += 1,
+                Verdict::None => {}
+                Verdict::Fine | Verdict::WrongPlace { .. } => tally.report.checks.neighbours += 1,
+            }
+        }
+        let shown = self.sight.ghosts().len() as u64;
+        let first = (self.timing.turn % shown.max(1)) as usize;
+        for (other, ghost) in self.sight.ghosts().skip(first).take(PLACES_PER_ROUND) {
+            match checks::judge_place(&registry, watcher, &self.sight, other, now) {
+                Verdict::WrongPlace { shown, truth } => {
+                    tally.report.checks.positions += 1;
+                    tally.report.wrong_positions += 1;
+                    let known = registry.truth(other);
+                    tally.finding(|| {
+                        format!("player {me} is shown {other} at {shown:?} not {truth:?}: {ghost:?}, {known:?}")
+                    });
+                }
+                Verdict::Unsettled => tally.report.checks.unsettled += 1,
+                Verdict::None => {}
+                Verdict::Fine | Verdict::Missing => tally.report.checks.positions += 1,
+            }
+        }
+        for (publisher, offset_ms) in self.sight.clocks() {
+            let error = checks::clock_error_us(&registry, watcher, publisher, offset_ms, now);
+            let Some(error) = error else { continue };
+            tally.report.checks.clocks += 1;
+            tally.clock_error.saturating_record(error.max(1));
+            if error > checks::CLOCK_TOLERANCE_US {
+                tally.report.wrong_clocks += 1;
+                tally.finding(|| format!("player {me}: the clock of {publisher} is off by {error} µs"));
+            }
+        }
+    }
+}

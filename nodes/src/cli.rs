@@ -1,0 +1,304 @@
+//! The command line: what people may write, and what becomes of an error.
+//!
+//! A command's last line on standard output is its result when `--json` is given; logs and progress go to standard error.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use mesh::Role;
+
+use crate::bots::Layout;
+use crate::commands;
+use crate::wiring::drivers::StoreSpec;
+
+/// A game server for one seamless, lasting world, run by a mesh of equal nodes.
+#[derive(Debug, Parser)]
+#[command(name = "wildmesh", version, about, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the whole mesh in one process, and a page to look at it
+    Up(Up),
+    /// Run one node, found by the others through etcd
+    Node(Node),
+    /// Send players who check what they are shown
+    Bots(Bots),
+    /// Show the mesh as its members see it; disagreements are marked
+    Status(Status),
+    /// Measure, as ratios and medians in one run
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+/// `wildmesh up`
+#[derive(Args, Debug)]
+pub struct Up {
+    /// How many frontends
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub frontends: u32,
+    /// How many players of our own walk about
+    #[arg(long, default_value_t = 0)]
+    pub bots: usize,
+    /// Where they walk
+    #[arg(long, value_enum, default_value_t = Layout::Spread)]
+    pub layout: Layout,
+    /// The folder for documents, or `memory`
+    #[arg(long, default_value = "data")]
+    pub data: StoreSpec,
+    /// Where the gateway serves REST and the page
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    pub http: SocketAddr,
+    /// What the nodes talk over
+    #[arg(long, value_enum, default_value_t = Wires::Memory)]
+    pub transport: Wires,
+    /// The folder of terrain packages [default: islands]
+    #[arg(long)]
+    pub islands: Option<PathBuf>,
+}
+
+/// `wildmesh node`
+#[derive(Args, Debug)]
+pub struct Node {
+    /// What the node does: frontend, gateway, zoo, garden or colosseum
+    #[arg(long)]
+    pub role: Role,
+    /// Its name, unique in the cluster [default: the role and four random letters]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// The directory's addresses, separated by commas
+    #[arg(long, env = "WILDMESH_ETCD", default_value = "http://127.0.0.1:2379")]
+    pub etcd: String,
+    /// Where documents lie: `embedded:DIR` (shared by the processes of one machine) or `memory`
+    #[arg(long, env = "WILDMESH_STORE")]
+    pub store: StoreSpec,
+    /// The cluster: nodes of different clusters never mix
+    #[arg(long, env = "WILDMESH_CLUSTER", default_value = "wildmesh")]
+    pub cluster: String,
+    /// The district: nodes connect within theirs
+    #[arg(long, env = "WILDMESH_DISTRICT", default_value = "main")]
+    pub district: String,
+    /// The cluster's secret, the same on all nodes
+    #[arg(long, env = "WILDMESH_KEY", hide_env_values = true)]
+    pub key: String,
+    /// The address on which the mesh's sockets listen
+    #[arg(long, default_value = "127.0.0.1")]
+    pub bind: IpAddr,
+    /// The address or name under which other nodes reach them [default: the one of --bind]
+    #[arg(long)]
+    pub advertise: Option<String>,
+    /// Where clients come in (frontend: WebSocket, gateway: HTTP) [default: any port of --bind; gateway: 8080]
+    #[arg(long)]
+    pub listen: Option<SocketAddr>,
+    /// The address that clients are told [default: the one of --listen]
+    #[arg(long)]
+    pub public: Option<String>,
+    /// Where metrics and health are served over HTTP, for roles other than the gateway
+    #[arg(long)]
+    pub ops: Option<SocketAddr>,
+    /// The folder of terrain packages [default: islands]
+    #[arg(long)]
+    pub islands: Option<PathBuf>,
+    /// How long the node's record outlives its last keep-alive, in seconds
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..=60))]
+    pub lease: u32,
+    /// The frontend's bounds
+    #[command(flatten)]
+    pub frontend: FrontendArgs,
+}
+
+/// The bounds of a frontend.
+#[derive(Args, Clone, Debug)]
+pub struct FrontendArgs {
+    /// Players that a frontend takes at most
+    #[arg(long, default_value_t = 12_000)]
+    pub capacity: u32,
+    /// Threads of a frontend that write to sockets
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub shards: u32,
+    /// How often a client is written to, per second: 20, 10 or 5
+    #[arg(long, default_value_t = 20, value_parser = parse_hz)]
+    pub stream_hz: u32,
+}
+
+/// `wildmesh bots`
+#[derive(Args, Debug)]
+pub struct Bots {
+    /// A gateway
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub gateway: String,
+    /// How many
+    #[arg(long, default_value_t = 100)]
+    pub players: usize,
+    /// For how long, in seconds, once they are in
+    #[arg(long, default_value_t = 30)]
+    pub seconds: u64,
+    /// Where they walk
+    #[arg(long, value_enum, default_value_t = Layout::Spread)]
+    pub layout: Layout,
+    /// What their ways and names are drawn from
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Print the report as JSON on the last line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `wildmesh status`
+#[derive(Args, Debug)]
+pub struct Status {
+    /// A gateway
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub gateway: String,
+    /// Print the answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `wildmesh bench`
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// How far ghosts lag behind, and bytes per second between two nodes, against the bare zeromq crate
+    Mesh(BenchMesh),
+    /// Clients carried per core, spread and in a crowd, and what an idle frontend costs
+    Frontend(BenchFrontend),
+    /// The server side of `bench frontend`, in a process of its own so that it can be measured from outside
+    #[command(hide = true)]
+    FrontendServer(BenchFrontendServer),
+}
+
+/// `wildmesh bench mesh`
+#[derive(Args, Debug)]
+pub struct BenchMesh {
+    /// How long each part runs, in seconds
+    #[arg(long, default_value_t = 5)]
+    pub seconds: u64,
+    /// Print the figures as JSON on the last line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `wildmesh bench frontend`
+#[derive(Args, Debug)]
+pub struct BenchFrontend {
+    /// Walking clients of the spread part
+    #[arg(long, default_value_t = 2_000)]
+    pub players: usize,
+    /// Walking clients of the crowd part
+    #[arg(long, default_value_t = 500)]
+    pub crowd: usize,
+    /// Standing clients of the idle part
+    #[arg(long, default_value_t = 1_000)]
+    pub idle: usize,
+    /// How long each part runs once all are in, in seconds
+    #[arg(long, default_value_t = 10)]
+    pub seconds: u64,
+    /// Print the figures as JSON on the last line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The server of `wildmesh bench frontend`
+#[derive(Args, Debug)]
+pub struct BenchFrontendServer {
+    /// Where the gateway serves
+    #[arg(long)]
+    pub http: SocketAddr,
+    /// The folder of terrain packages [default: islands]
+    #[arg(long)]
+    pub islands: Option<PathBuf>,
+}
+
+/// What nodes of one process talk over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Wires {
+    /// Channels in memory
+    Memory,
+    /// ZeroMQ over loopback, as between machines
+    Zeromq,
+}
+
+fn parse_hz(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(hz @ (20 | 10 | 5)) => Ok(hz),
+        _ => Err("a frontend ticks 20 times a second and writes at every tick, every second or every fourth: 20, 10 or 5"
+            .to_owned()),
+    }
+}
+
+/// Runs what was asked, and tells an error whole: what failed, and why, one cause a line.
+pub fn run(cli: Cli) -> ExitCode {
+    logging();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("error: could not start the runtime: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let done = runtime.block_on(async {
+        match cli.command {
+            Command::Up(up) => commands::up::run(up).await,
+            Command::Node(node) => commands::node::run(node).await,
+            Command::Bots(bots) => commands::bots::run(bots).await,
+            Command::Status(status) => commands::status::run(status).await,
+            Command::Bench(Bench::Mesh(bench)) => commands::bench_mesh::run(bench).await,
+            Command::Bench(Bench::Frontend(bench)) => commands::bench_frontend::run(bench).await,
+            Command::Bench(Bench::FrontendServer(server)) => commands::bench_frontend::serve(server).await,
+        }
+    });
+    runtime.shutdown_background();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            e.chain().skip(1).for_each(|cause| eprintln!("  because: {cause}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs go to standard error; `RUST_LOG` chooses what, `WILDMESH_LOG=json` how.
+fn logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Set once, at the start; a second time (in tests) changes nothing.
+    if std::env::var("WILDMESH_LOG").is_ok_and(|form| form == "json") {
+        let _ = builder.json().try_init();
+    } else {
+        let _ = builder.with_target(false).try_init();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn bad_flags_are_refused_with_what_is_allowed() {
+        for (line, said) in [
+            ("wildmesh node --role wizard --store memory --key k", "the roles are"),
+            ("wildmesh node --role zoo --store mongo:x --key k", "not a kind of store"),
+            ("wildmesh node --role frontend --store memory --key k --stream-hz 7", "20, 10 or 5"),
+            ("wildmesh up --frontends 0", "1..=64"),
+            ("wildmesh up --http nowhere", "--http"),
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();
+            assert!(error.contains(said), "{line}: {error}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The gateway's REST calls that a player needs: accounts, sessions, islands.
+//!
+//! Answers are read leniently (unknown fields are ignored), refusals keep their code and the pause that the gateway asks
+//! for. Every call has a deadline. This module NEVER retries by itself, except that [`Gateway::admit`] waits in line and
+//! comes back after a pause that the gateway named, for as long as its caller allows.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use super::ClientError;
+
+/// No call takes longer.
+pub const CALL_DEADLINE: Duration = Duration::from_secs(30);
+/// How often the place in line is asked for.
+const QUEUE_POLL: Duration = Duration::from_secs(1);
+/// The shortest and longest pause before an unavailable gateway is asked again.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// A gateway, by its base address. Clones share their connections.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    base: String,
+    http: reqwest::Client,
+}
+
+/// An account as created.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Account {
+    /// The account's name.
+    pub account: String,
+    /// The player's object id.
+    pub player: u64,
+}
+
+/// A session that was let in: where to connect and with what.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// The session's id.
+    pub session: String,
+    /// The frontend's node id.
+    pub node: String,
+    /// The frontend's WebSocket address.
+    pub url: String,
+    /// The ticket to say hello with.
+    pub ticket: String,
+    /// How often the gateway had to be asked again.
+    pub retries: u32,
+}
+
+/// An island.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Island {
+    /// Its number.
+    pub id: u32,
+    /// Its short name.
+    #[serde(default)]
+    pub name: String,
+    /// Its width in tiles.
+    pub width_tiles: u16,
+    /// Its height in tiles.
+    pub height_tiles: u16,
+}
+
+#[derive(Debug, Deserialize)]
+struct SessionAnswer {
+    session: String,
+    state: String,
+    frontend: Option<FrontendAnswer>,
+    ticket: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct FrontendAnswer {
+    node: String,
+    url: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct ErrorAnswer {
+    error: ErrorBody,
+}
+
+#[derive(Debug, Deserialize)]
+struct ErrorBody {
+    code: String,
+    message: String,
+}
+
+impl Gateway {
+    /// A gateway at `http://host:port`.
+    pub fn new(base: &str) -> Result<Self, ClientError> {
+        let http = reqwest::Client::builder().timeout(CALL_DEADLINE).build()?;
+        Ok(Self { base: base.trim_end_matches('/').to_owned(), http })
+    }
+
+    /// Creates an account; `name_taken` is a refusal like any other.
+    pub async fn create_account(&self, name: &str, password: &str) -> Result<Account, ClientError> {
+        let request = self.http.post(self.url("/v1/accounts")).json(&json!({ "name": name, "password": password }));
+        answer(request).await
+    }
+
+    /// The islands of the world.
+    pub async fn islands(&self) -> Result<Vec<Island>, ClientError> {
+        answer(self.http.get(self.url("/v1/islands"))).await
+    }
+
+    /// Opens a session and waits, at most until `deadline`, until it is let in.
+    pub async fn admit(
+        &self,
+        name: &str,
+        password: &str,
+        island: Option<u32>,
+        deadline: Instant,
+    ) -> Result<Admission, ClientError> {
+        let mut body = json!({ "name": name, "password": password });
+        if let Some(island) = island {
+            body["island"] = json!(island);
+        }
+        let mut retries = 0;
+        let mut pause = PAUSE.0;
+        let mut session: SessionAnswer = loop {
+            let refusal = match answer(self.http.post(self.url("/v1/sessions")).json(&body)).await {
+                Ok(session) => break session,
+                Err(error) => error,
+            };
+            let wait = comeback(&refusal, pause).ok_or(refusal)?;
+            if Instant::now() + wait > deadline {
+                return Err(ClientError::Late("admission"));
+            }
+            sleep(wait).await;
+            retries += 1;
+            pause = (pause * 2).min(PAUSE.1);
+        };
+        while session.state == "queued" {
+            if Instant::now() + QUEUE_POLL > deadline {
+                return Err(ClientError::Late("place"));
+            }
+            sleep(QUEUE_POLL).await;
+            session = answer(self.http.get(self.url(&format!("/v1/sessions/{}", session.session)))).await?;
+        }
+        session.admission(retries)
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+}
+
+impl SessionAnswer {
+    fn admission(self, retries: u32) -> Result<Admission, ClientError> {
+        match (self.frontend, self.ticket) {
+            (Some(frontend), Some(ticket)) if self.state == "admitted" => {
+                Ok(Admission { session: self.session, node: frontend.node, url: frontend.url, ticket, retries })
+            }
+            _ => Err(ClientError::Answer(format!("a session in state {:?} without frontend or ticket", self.state))),
+        }
+    }
+}
+
+/// The pause before asking again makes sense, if it ever does.
+fn comeback(error: &ClientError, pause: Duration) -> Option<Duration> {
+    match error {
+        ClientError::Refused { status: 429 | 503, retry_after_s, .. } => {
+            Some(retry_after_s.map_or(pause, Duration::from_secs).min(PAUSE.1))
+        }
+        ClientError::Http(error) if error.is_connect() => Some(pause),
+        _ => None,
+    }
+}
+
+async fn answer<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> Result<T, ClientError> {
+    let response = request.send().await?;
+    let status = response.status();
+    let retry_after = response.headers().get(reqwest::header::RETRY_AFTER);
+    let retry_after_s = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
+    let bytes = response.bytes().await?;
+    if status.is_success() {
+        return serde_json::from_slice(&bytes).map_err(|error| ClientError::Answer(error.to_string()));
+    }
+    let body = match serde_json::from_slice::<ErrorAnswer>(&bytes) {
+        Ok(answer) => answer.error,
+        Err(_) => ErrorBody { code: "unknown".to_owned(), message: String::from_utf8_lossy(&bytes).into_owned() },
+    };
+    Err(ClientError::Refused { status: status.as_u16(), code: body.code, message: body.message, retry_after_s })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_admission_needs_a_frontend_and_a_ticket() {
+        let whole = r#"{"session":"s","state":"admitted","frontend":{"node":"f1","url":"ws://f"},"ticket":"t","expires_in_s":9}"#;
+        let parsed: SessionAnswer = serde_json::from_str(whole).unwrap();
+        let admission = parsed.admission(2).unwrap();
+        assert_eq!((admission.url.as_str(), admission.ticket.as_str(), admission.retries), ("ws://f", "t", 2));
+        let closed: SessionAnswer = serde_json::from_str(r#"{"session":"s","state":"closed"}"#).unwrap();
+        assert!(matches!(closed.admission(0), Err(ClientError::Answer(_))));
+    }
+
+    #[test]
+    fn a_busy_gateway_is_asked_again_and_a_wrong_password_is_not() {
+        let refused = |status, retry_after_s| ClientError::Refused {
+            status,
+            code: String::new(),
+            message: String::new(),
+            retry_after_s,
+        };
+        let pause = Duration::from_millis(300);
+        assert_eq!(comeback(&refused(503, None), pause), Some(pause));
+        assert_eq!(comeback(&refused(503, Some(2)), pause), Some(Duration::from_secs(2)));
+        assert_eq!(comeback(&refused(429, Some(9999)), pause), Some(PAUSE.1));
+        assert_eq!(comeback(&refused(401, None), pause), None);
+    }
+}

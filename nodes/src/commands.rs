@@ -1,0 +1,12 @@
+//! The commands of the binary, one file each. Each takes its flags and returns when its work is done.
+
+pub mod node;
+pub mod up;
+
+pub mod bots;
+pub mod status;
+
+pub mod bench_frontend;
+pub mod bench_mesh;
+
+mod signals;

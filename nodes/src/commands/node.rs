@@ -1,0 +1,104 @@
+//! `wildmesh node`: one node, found by the others through etcd.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, bail};
+use mesh::tasks::Tasks;
+use mesh::{NodeId, Role};
+use tokio::net::TcpListener;
+
+use super::signals;
+use crate::cli;
+use crate::frontend::shard::Limits;
+use crate::frontend::{Config as FrontendConfig, listener};
+use crate::islands;
+use crate::metrics::Exposition;
+use crate::ops;
+use crate::wiring::drivers;
+use crate::wiring::{self, Membership, Setup};
+
+/// The shortest secret that a cluster may have, in bytes.
+const KEY_BYTES_MIN: usize = 8;
+
+/// The port on which a gateway serves unless told otherwise.
+const GATEWAY_PORT: u16 = 8080;
+
+impl cli::FrontendArgs {
+    /// The set-up that the flags describe.
+    pub fn config(&self) -> FrontendConfig {
+        let limits = Limits { every_ticks: 20 / self.stream_hz, ..Limits::default() };
+        FrontendConfig { capacity: self.capacity, shards: self.shards, limits }
+    }
+}
+
+/// Runs the command.
+pub async fn run(node: cli::Node) -> Result<()> {
+    if node.key.len() < KEY_BYTES_MIN {
+        bail!("--key has {} bytes: a cluster's secret needs at least {KEY_BYTES_MIN}", node.key.len());
+    }
+    let tasks = Tasks::real();
+    let secret = drivers::secret()?;
+    let name = node.name.unwrap_or_else(|| format!("{}-{:02x}{:02x}", node.role, secret[0], secret[1]));
+    let id = NodeId::new(&name)?;
+    let islands = islands::open(node.islands.as_deref())?;
+    let store = drivers::store(&node.store).await?;
+    let directory = drivers::etcd(&node.etcd, &tasks).await?;
+    let advertise = node.advertise.unwrap_or_else(|| node.bind.to_string());
+    let transport = drivers::zeromq(node.bind, &advertise, wiring::incarnation(&secret), &tasks)?;
+    let (door, public) = match node.role {
+        Role::Frontend => {
+            let address = node.listen.unwrap_or(SocketAddr::new(node.bind, 0));
+            let door = listener::bind(address).with_context(|| format!("could not listen at {address}"))?;
+            let public = format!("ws://{}", SocketAddr::new(public_ip(&advertise, node.bind), door.local_addr()?.port()));
+            (Some(door), Some(node.public.unwrap_or(public)))
+        }
+        Role::Gateway => {
+            let address = node.listen.unwrap_or(SocketAddr::new(node.bind, GATEWAY_PORT));
+            let door = TcpListener::bind(address).await.with_context(|| format!("could not listen at {address}"))?;
+            let public = format!("http://{}", door.local_addr()?);
+            println!("Serving at http://{}/", door.local_addr()?);
+            (Some(door), Some(node.public.unwrap_or(public)))
+        }
+        Role::Zoo | Role::Garden | Role::Colosseum => (None, None),
+    };
+    let exposition = Exposition::new();
+    let setup = Setup {
+        membership: Membership {
+            cluster: node.cluster,
+            district: node.district,
+            key: node.key.into_bytes(),
+            lease_ttl_s: node.lease,
+        },
+        node: id,
+        role: node.role,
+        directory,
+        transport,
+        store,
+        islands,
+        tasks: tasks.clone(),
+        door,
+        public,
+        frontend: node.frontend.config(),
+        exposition: exposition.clone(),
+        secret,
+        faults: Default::default(),
+    };
+    let running = wiring::start(setup).await.with_context(|| format!("could not start {name}"))?;
+    if let Some(address) = node.ops {
+        ops::serve(address, running.mesh.clone(), exposition, &tasks).await?;
+    }
+    tracing::info!(node = name, "started");
+    tokio::select! {
+        stopped = signals::stop() => {
+            stopped.context("could not wait for signals")?;
+            tracing::info!(node = name, "leaving");
+            running.leave().await;
+            Ok(())
+        }
+        () = tasks.until_stopped() => bail!("{name} has stopped; the log says why"),
+    }
+}
+
+fn public_ip(advertise: &str, bind: std::net::IpAddr) -> std::net::IpAddr {
+    advertise.parse().unwrap_or(bind)
+}

@@ -1,0 +1,175 @@
+//! `wildmesh up`: the whole mesh in one process, on embedded defaults.
+//!
+//! The nodes are those of `wildmesh node`, put together by the same code; only the directory is in this process, and the
+//! transport too unless `--transport zeromq` is given. Nothing is left running when it ends.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use mesh::directory::memory::MemoryDirectory;
+use mesh::tasks::Tasks;
+use mesh::transport::Transport;
+use mesh::transport::memory::MemoryNetwork;
+use mesh::{NodeId, Role};
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use super::signals;
+use crate::bots::{self, BotsConfig};
+use crate::cli::{Up, Wires};
+use crate::frontend::{Config as FrontendConfig, listener};
+use crate::islands;
+use crate::metrics::Exposition;
+use crate::wiring::drivers::{self, StoreSpec};
+use crate::wiring::{self, Membership, Node, Setup};
+
+/// How long the nodes may take to find each other before `up` says that something is wrong.
+const READY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A whole mesh in one process.
+pub struct LocalMesh {
+    /// Its nodes; the gateway is the last.
+    pub nodes: Vec<Node>,
+    /// Where the gateway serves.
+    pub http: SocketAddr,
+    /// The tasks of the directory.
+    tasks: Tasks,
+}
+
+/// How to start a [`LocalMesh`].
+pub struct LocalConfig {
+    /// How many frontends.
+    pub frontends: u32,
+    /// Each frontend's set-up.
+    pub frontend: FrontendConfig,
+    /// Where the gateway serves.
+    pub http: SocketAddr,
+    /// Where documents lie.
+    pub store: StoreSpec,
+    /// What the nodes talk over.
+    pub wires: Wires,
+    /// The folder of terrain packages.
+    pub islands: Option<std::path::PathBuf>,
+}
+
+/// Runs the command.
+pub async fn run(up: Up) -> Result<()> {
+    let started = Instant::now();
+    let config = LocalConfig {
+        frontends: up.frontends,
+        frontend: FrontendConfig::default(),
+        http: up.http,
+        store: up.data,
+        wires: up.transport,
+        islands: up.islands,
+    };
+    let mesh = LocalMesh::start(config).await?;
+    mesh.ready().await?;
+    let url = format!("http://{}", mesh.http);
+    println!("Wildmesh is up after {:.1} s. Open {url}/ in a browser; Ctrl-C stops it.", started.elapsed().as_secs_f64());
+    if up.bots > 0 {
+        let config = BotsConfig { players: up.bots, layout: up.layout, ..BotsConfig::new(url) };
+        tokio::spawn(async move {
+            let report = bots::run(config, |report| tracing::debug!("{report:?}")).await;
+            if let Err(e) = report {
+                tracing::error!("the bots have stopped: {e:#}");
+            }
+        });
+    }
+    signals::stop().await.context("could not wait for signals")?;
+    println!("Stopping: players are saved, nodes leave.");
+    mesh.leave().await;
+    Ok(())
+}
+
+impl LocalMesh {
+    /// Starts all nodes.
+    pub async fn start(config: LocalConfig) -> Result<LocalMesh> {
+        let tasks = Tasks::real();
+        let islands = islands::open(config.islands.as_deref())?;
+        let store = drivers::store(&config.store).await?;
+        let door = TcpListener::bind(config.http).await.with_context(|| {
+            format!("could not serve at {}: is another program there? Choose another address by --http", config.http)
+        })?;
+        let http = door.local_addr()?;
+        let directory = MemoryDirectory::start(&tasks, 0);
+        let network = MemoryNetwork::new(0);
+        let membership = Membership {
+            cluster: "local".to_owned(),
+            district: "main".to_owned(),
+            key: drivers::secret()?.to_vec(),
+            lease_ttl_s: 5,
+        };
+        let exposition = Exposition::new();
+        let mut doors = vec![door];
+        let mut nodes = Vec::new();
+        let mut roles: Vec<(Role, u32)> = vec![(Role::Garden, 1), (Role::Zoo, 1), (Role::Colosseum, 1)];
+        roles.extend((1..=config.frontends).map(|n| (Role::Frontend, n)));
+        roles.push((Role::Gateway, 1));
+        for (role, number) in roles {
+            let name = format!("{role}-{number}");
+            let node = NodeId::new(&name)?;
+            let (tasks, secret) = (Tasks::real(), drivers::secret()?);
+            let transport: Transport = match config.wires {
+                Wires::Memory => network.transport(&name, &tasks),
+                Wires::Zeromq => {
+                    let life = wiring::incarnation(&secret);
+                    drivers::zeromq(http.ip(), &http.ip().to_string(), life, &tasks)?
+                }
+            };
+            let door = match role {
+                Role::Frontend => Some(listener::bind(SocketAddr::new(http.ip(), 0))?),
+                Role::Gateway => doors.pop(),
+                _ => None,
+            };
+            let scheme = if role == Role::Gateway { "http" } else { "ws" };
+            let public = door.as_ref().and_then(|d| Some(format!("{scheme}://{}", d.local_addr().ok()?)));
+            let setup = Setup {
+                membership: membership.clone(),
+                node,
+                role,
+                directory: Arc::new(directory.client()),
+                transport,
+                store: store.clone(),
+                islands: islands.clone(),
+                tasks,
+                door,
+                public,
+                frontend: config.frontend.clone(),
+                exposition: exposition.clone(),
+                secret,
+                faults: Default::default(),
+            };
+            nodes.push(wiring::start(setup).await.with_context(|| format!("could not start {name}"))?);
+        }
+        Ok(LocalMesh { nodes, http, tasks })
+    }
+
+    /// Waits until every node is connected with every other.
+    pub async fn ready(&self) -> Result<()> {
+        let others = self.nodes.len() - 1;
+        let all = async {
+            for node in &self.nodes {
+                let mut peers = node.mesh.watch_peers();
+                let up = |table: &Arc<mesh::PeerTable>| {
+                    table.iter().filter(|p| p.state == mesh::PeerState::Up).count() == others
+                };
+                peers.wait_for(up).await.context("a node has stopped")?;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(READY_TIMEOUT, all)
+            .await
+            .with_context(|| format!("the nodes have not all found each other within {} s", READY_TIMEOUT.as_secs()))?
+    }
+
+    /// Players are saved, nodes leave; the gateway last.
+    pub async fn leave(self) {
+        for node in self.nodes {
+            node.leave().await;
+        }
+        self.tasks.stop();
+    }
+}

@@ -1,0 +1,262 @@
+//! The frontend: serves clients over WebSocket, owns their players, and streams to each what it sees.
+//!
+//! Three kinds of tasks: the world loop with the rules of [`players`]; the shards, which write to sockets; and the async
+//! flows of [`sessions`] and [`listener`], which hold no world state. Simulation drives the same code without the
+//! listener: a client is then a [`shard::Sink`] in memory and a [`connection::Gate`].
+
+pub mod players;
+
+pub mod sessions;
+
+pub mod connection;
+pub mod listener;
+pub mod tickets;
+
+pub mod shard;
+mod shards;
+pub mod socket;
+pub mod wire;
+
+mod keeper;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cartographer::geometry::ObjectId;
+use cartographer::terrain::Terrain;
+use estate::player::{Claimant, Owner};
+use estate::store::Store;
+use mesh::directory::Directory;
+use mesh::registry::{self, District};
+use mesh::tasks::Tasks;
+use mesh::{Event, Mesh, Role};
+use rand::rngs::StdRng;
+use rand::{RngCore, SeedableRng};
+use tokio::sync::mpsc;
+
+use crate::game::GameWorld;
+use crate::metrics::Metrics;
+use crate::protocol;
+use crate::world_loop::{self, WorldHandle};
+use players::{FrontInput, Players};
+use sessions::Sessions;
+use shard::{ClientId, Limits, Shard, ShardCounters};
+use shards::Shards;
+use tickets::{Book, SessionId};
+
+/// Locks that keep two sessions of one player from entering at once, spread by player.
+const TURNS: usize = 64;
+
+/// Lists of notices from shards that wait for the world, at most; a shard then waits.
+const NOTICES: usize = 64;
+
+/// How a frontend is set up.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Players that it takes, at most.
+    pub capacity: u32,
+    /// Shards: threads that write to sockets.
+    pub shards: u32,
+    /// Bounds for slow clients.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config { capacity: 12_000, shards: 1, limits: Limits::default() }
+    }
+}
+
+/// What the tasks of one frontend share.
+pub struct Shared {
+    mesh: Mesh,
+    directory: Arc<dyn Directory>,
+    district: District,
+    store: Arc<dyn Store>,
+    islands: Arc<Vec<Arc<Terrain>>>,
+    metrics: Arc<Metrics>,
+    tasks: Tasks,
+    config: Config,
+    claimant: Claimant,
+    publisher: u64,
+    book: Mutex<Book>,
+    random: Mutex<StdRng>,
+    clients: AtomicU64,
+    turns: Vec<Arc<tokio::sync::Mutex<()>>>,
+    draining: AtomicBool,
+}
+
+/// What a frontend is made from.
+pub struct Parts {
+    /// Its place in the mesh.
+    pub mesh: Mesh,
+    /// What the mesh tells it.
+    pub events: mpsc::Receiver<Event>,
+    /// Who lives, to be asked before a player is taken over.
+    pub directory: Arc<dyn Directory>,
+    /// Where in the directory the nodes of this district are.
+    pub district: District,
+    /// Where documents lie.
+    pub store: Arc<dyn Store>,
+    /// The islands that it serves.
+    pub islands: Arc<Vec<Arc<Terrain>>>,
+    /// Where it counts.
+    pub metrics: Arc<Metrics>,
+    /// Its tasks.
+    pub tasks: Tasks,
+    /// Its set-up.
+    pub config: Config,
+    /// The secret that signs its tickets: random, of this process only.
+    pub secret: [u8; 32],
+    /// Its world, without objects.
+    pub world: GameWorld,
+}
+
+/// A running frontend.
+pub struct Frontend {
+    /// Its flows.
+    pub sessions: Sessions,
+    /// Its world.
+    pub world: WorldHandle<FrontInput>,
+    /// What its shards count.
+    pub counters: Arc<ShardCounters>,
+}
+
+/// Starts the world loop and the shards. Sockets are served by [`listener::serve`].
+pub fn start(parts: Parts) -> std::io::Result<Frontend> {
+    let Parts { mesh, events, directory, district, store, islands, metrics, tasks, config, secret, world } = parts;
+    let me = mesh.me().clone();
+    let mut random = StdRng::from_seed(secret);
+    let mut key = [0; 32];
+    random.fill_bytes(&mut key);
+    let shared = Arc::new(Shared {
+        claimant: Claimant { node: me.node.to_string(), incarnation: me.incarnation.0, claim: 0 },
+        publisher: me.incarnation.0,
+        book: Mutex::new(Book::new(key)),
+        random: Mutex::new(random),
+        clients: AtomicU64::new(1),
+        turns: (0..TURNS).map(|_| Arc::default()).collect(),
+        draining: AtomicBool::new(false),
+        mesh: mesh.clone(),
+        directory,
+        district,
+        store,
+        islands,
+        metrics: metrics.clone(),
+        tasks: tasks.clone(),
+        config,
+    });
+    let counters = Arc::new(ShardCounters::default());
+    let (notices, mut noticed) = mpsc::channel(NOTICES);
+    let mut ports = Vec::new();
+    for number in 0..shared.config.shards.max(1) {
+        let (batches, inbox) = mpsc::channel(shard::BATCHES);
+        let shard = Shard::new(shared.config.limits, counters.clone());
+        let notices = notices.clone();
+        tasks.spawn_thread(&format!("shard {number}"), move || shard::run(shard, inbox, notices))?;
+        ports.push(batches);
+    }
+    let rules = Players::new(shared.clone(), Shards::new(ports));
+    let world = world_loop::start(world, mesh, events, metrics.clone(), &tasks, |_| rules)?;
+    let inbound = world.clone();
+    tasks.spawn(async move {
+        while let Some(list) = noticed.recv().await {
+            if !inbound.role(FrontInput::Notices(list)).await {
+                return;
+            }
+        }
+    });
+    let counted = counters.clone();
+    metrics.before_reading(move |m| {
+        let rise = |counter: &prometheus::IntCounter, to: &AtomicU64| {
+            counter.inc_by(to.load(Ordering::Relaxed).saturating_sub(counter.get()));
+        };
+        rise(&m.client_bytes, &counted.bytes);
+        rise(&m.client_frames_dropped, &counted.skipped);
+    });
+    let sessions = Sessions { shared, world: world.clone() };
+    Ok(Frontend { sessions, world, counters })
+}
+
+impl Frontend {
+    /// Takes nobody new from now on.
+    pub fn drain(&self) {
+        self.sessions.shared.draining.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The owners that the directory no longer knows.
+pub(super) struct GoneOwners {
+    living: Option<Vec<(String, u64)>>,
+}
+
+impl GoneOwners {
+    /// True if the owner's life has surely ended. Without a directory nobody is known to be gone.
+    fn is_gone(&self, owner: &Owner) -> bool {
+        self.living.as_ref().is_some_and(|living| {
+            !living.iter().any(|(node, life)| *node == owner.node && *life == owner.incarnation)
+        })
+    }
+}
+
+impl Shared {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn random(&self) -> u64 {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
+    }
+
+    fn next_client(&self) -> ClientId {
+        ClientId(self.clients.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn turn(&self, player: ObjectId) -> Arc<tokio::sync::Mutex<()>> {
+        self.turns[(player.0 % TURNS as u64) as usize].clone()
+    }
+
+    fn draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    fn end_session(&self, now_ms: u64, session: SessionId) {
+        self.book().end(now_ms, session);
+    }
+
+    /// Asks the directory who lives.
+    async fn gone_owners(&self) -> GoneOwners {
+        match registry::read(&*self.directory, &self.district).await {
+            Ok(nodes) => {
+                let living = nodes.into_iter().map(|n| (n.node.to_string(), n.incarnation.0));
+                GoneOwners { living: Some(living.collect()) }
+            }
+            Err(e) => {
+                tracing::warn!(error = %e, "the directory cannot say who lives: nobody is taken over");
+                GoneOwners { living: None }
+            }
+        }
+    }
+
+    /// Two other frontends that a client may try when this one is lost.
+    fn fallbacks(&self) -> Vec<String> {
+        let peers = self.mesh.peers();
+        let frontends = peers.up(Role::Frontend).filter_map(|p| p.record.public.clone());
+        frontends.take(2).collect()
+    }
+
+    /// How the clocks of this node and its peers stand to ours.
+    fn clocks(&self) -> Vec<protocol::Clock> {
+        let me = self.mesh.me();
+        let own = protocol::Clock { publisher: self.publisher, offset_ms: 0, node: me.node.to_string() };
+        let peers = self.mesh.peers();
+        let others = peers.iter().map(|p| protocol::Clock {
+            publisher: p.record.incarnation.0,
+            offset_ms: p.clock_offset_ms,
+            node: p.record.node.to_string(),
+        });
+        let mut clocks: Vec<protocol::Clock> = std::iter::once(own).chain(others).collect();
+        clocks.sort_unstable_by_key(|c| c.publisher);
+        clocks
+    }
+}

@@ -1,0 +1,167 @@
+//! Guards the document of one player: saves it, checks that it is still ours, releases it at the end.
+//!
+//! One task per player, fed by the world through a small queue and NEVER waited for by it. A save that is refused means
+//! that another node owns the player now: the keeper tells the world to drop it at once (rule 2 of the design).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cartographer::geometry::{IslandId, ObjectId, Place};
+use estate::player::{self, Claimed, PlayerError};
+use estate::store::{Ack, Store};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Shared;
+use super::players::FrontInput;
+use crate::protocol::codes;
+use crate::world_loop::{Input, WorldHandle};
+
+/// Orders that wait for one keeper, at most. A save that finds the queue full is left out: the next one is newer.
+const ORDERS: usize = 4;
+
+/// How often the last save of a leaving player is tried before its document is left to be claimed from us.
+const LAST_SAVES: u32 = 5;
+
+/// The pause between two tries of the last save.
+const PAUSE: Duration = Duration::from_millis(500);
+
+#[derive(Debug)]
+enum Order {
+    Save(IslandId, Place),
+    Check,
+}
+
+#[derive(Debug)]
+struct Leaving {
+    island: IslandId,
+    place: Place,
+    done: Option<oneshot::Sender<()>>,
+}
+
+/// The world's side of a keeper.
+#[derive(Debug)]
+pub struct Keeper {
+    orders: mpsc::Sender<Order>,
+    leave: oneshot::Sender<Leaving>,
+}
+
+impl Keeper {
+    /// Starts the keeper of a claimed player.
+    pub(super) fn start(shared: Arc<Shared>, world: WorldHandle<FrontInput>, claimed: Claimed) -> Keeper {
+        let (orders, inbox) = mpsc::channel(ORDERS);
+        let (leave, leaving) = oneshot::channel();
+        let tasks = shared.tasks.clone();
+        tasks.spawn(keep(shared, world, claimed, inbox, leaving));
+        Keeper { orders, leave }
+    }
+
+    /// Saves where the player is. False if the keeper is still busy with earlier saves.
+    pub fn save(&self, island: IslandId, place: Place) -> bool {
+        self.orders.try_send(Order::Save(island, place)).is_ok()
+    }
+
+    /// Looks whether the document is still ours.
+    pub fn check(&self) {
+        // A full queue holds saves, and every save checks.
+        let _ = self.orders.try_send(Order::Check);
+    }
+
+    /// The player has left the world: saves for the last time, releases the document, and tells `done`.
+    pub fn leave(self, island: IslandId, place: Place, done: Option<oneshot::Sender<()>>) {
+        // An error means that the keeper has ended because the player was fenced: there is nothing to save.
+        let _ = self.leave.send(Leaving { island, place, done });
+    }
+}
+
+async fn keep(
+    shared: Arc<Shared>,
+    world: WorldHandle<FrontInput>,
+    mut claimed: Claimed,
+    mut orders: mpsc::Receiver<Order>,
+    mut leaving: oneshot::Receiver<Leaving>,
+) {
+    let store = shared.store.clone();
+    let leaving = loop {
+        tokio::select! {
+            biased;
+            // An error means that the world dropped the player without a word: it never came in.
+            leaving = &mut leaving => break leaving.ok(),
+            order = orders.recv() => {
+                let kept = match order {
+                    Some(Order::Save(island, place)) => save(&shared, &*store, &mut claimed, island, place).await,
+                    Some(Order::Check) => check(&*store, &claimed).await,
+                    None => continue,
+                };
+                if !kept {
+                    fenced(&world, claimed.document.id).await;
+                    return;
+                }
+            }
+        }
+    };
+    if let Some(Leaving { island, place, .. }) = &leaving {
+        stand(&mut claimed, *island, *place);
+    }
+    release(&shared, &*store, claimed).await;
+    if let Some(done) = leaving.and_then(|l| l.done) {
+        let _ = done.send(());
+    }
+}
+
+/// False if the document is not ours any more.
+async fn save(shared: &Shared, store: &dyn Store, claimed: &mut Claimed, island: IslandId, place: Place) -> bool {
+    stand(claimed, island, place);
+    let saved = player::save(store, claimed, Ack::Early).await;
+    count(shared, &saved, "saved");
+    match saved {
+        Ok(()) => true,
+        Err(PlayerError::Fenced { .. }) => false,
+        Err(e) => {
+            tracing::warn!(player = claimed.document.id, error = %e, "could not save a player's place; it is tried again");
+            true
+        }
+    }
+}
+
+fn stand(claimed: &mut Claimed, island: IslandId, place: Place) {
+    let document = &mut claimed.document;
+    (document.island, document.x, document.y) = (island.0, place.x, place.y);
+}
+
+fn count(shared: &Shared, saved: &Result<(), PlayerError>, well: &str) {
+    let outcome = match saved {
+        Ok(()) => well,
+        Err(PlayerError::Fenced { .. }) => "fenced",
+        Err(_) => "failed",
+    };
+    shared.metrics.saves.with_label_values(&[outcome]).inc();
+}
+
+/// False if the document is surely not ours any more.
+async fn check(store: &dyn Store, claimed: &Claimed) -> bool {
+    match player::find(store, claimed.document.id).await {
+        Ok(Some(kept)) => kept.document.owner.as_ref() == Some(claimed.owner()),
+        // Not known: the next save will tell.
+        Ok(None) | Err(_) => true,
+    }
+}
+
+async fn release(shared: &Shared, store: &dyn Store, mut claimed: Claimed) {
+    for _ in 0..LAST_SAVES {
+        let released = player::release(store, &mut claimed).await;
+        count(shared, &released, "released");
+        match released {
+            Ok(()) | Err(PlayerError::Fenced { .. }) => return,
+            Err(e) => tracing::warn!(player = claimed.document.id, error = %e, "could not release a player's document"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn fenced(world: &WorldHandle<FrontInput>, id: u64) {
+    let (done, _) = oneshot::channel();
+    let text = "another node owns this player now".to_owned();
+    let close = FrontInput::Close { player: ObjectId(id), code: codes::FENCED, text, done };
+    // An error means that the world has ended.
+    let _ = world.inputs.send(Input::Role(close)).await;
+}

@@ -1,0 +1,261 @@
+//! The way of a player into the world and out of it: tickets, claims, joins. Async flows that hold no world state.
+//!
+//! A player is live on one node at a time and the newest session wins: whoever still has the player is asked to save and
+//! release it; a node that the directory no longer knows is not asked. Whether the claim succeeds is decided by
+//! compare-and-swap in the store alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cartographer::geometry::{Epoch, IslandId, ObjectId, Place};
+use cartographer::ground::Ground;
+use cartographer::terrain::Terrain;
+use estate::player::{self, Claim, Claimant, Claimed, PlayerDocument};
+use mesh::tasks::Tasks;
+use mesh::{CallRefusal, IncomingCall, NodeId};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::Shared;
+use super::keeper::Keeper;
+use super::players::{FrontInput, Join, NewClient};
+use super::shard::{ClientId, Sink};
+use super::tickets::{Guest, Kind, SessionId, TICKET_TTL_MS};
+use crate::game::{Body, player::Player};
+use crate::methods::{CloseSession, OpenSession, SESSION_CLOSE, SESSION_OPEN, SessionOffer, pack, unpack};
+use crate::protocol::{HelloKind, PROTOCOL, codes};
+use crate::world_loop::{Input, WorldHandle};
+
+/// How often a claim is tried when others hold the player or change its document meanwhile.
+const CLAIMS: u32 = 5;
+
+/// The pause between two tries of a claim.
+const CLAIM_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a player may take to leave this node for its newer session.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Last words: why a client is not let in, or not any longer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Farewell {
+    /// The code that programs read.
+    pub code: &'static str,
+    /// The text that people read.
+    pub text: String,
+}
+
+impl Farewell {
+    pub(super) fn new(code: &'static str, text: impl Into<String>) -> Farewell {
+        Farewell { code, text: text.into() }
+    }
+}
+
+/// The flows of one frontend.
+#[derive(Clone)]
+pub struct Sessions {
+    pub(super) shared: Arc<Shared>,
+    pub(super) world: WorldHandle<FrontInput>,
+}
+
+impl Sessions {
+    /// The node's tasks.
+    pub fn tasks(&self) -> &Tasks {
+        &self.shared.tasks
+    }
+
+    /// Hands the world something without waiting; false if its queue is full or it has ended.
+    pub fn try_role(&self, input: FrontInput) -> bool {
+        self.world.inputs.try_send(Input::Role(input)).is_ok()
+    }
+
+    /// Answers the calls that are about sessions.
+    pub async fn answer(&self, call: IncomingCall) {
+        let answer = if call.method == SESSION_OPEN.name {
+            unpack::<OpenSession>(&call.body).and_then(|open| self.open(&open)).map(|offer| pack(&offer))
+        } else if call.method == SESSION_CLOSE.name {
+            match unpack::<CloseSession>(&call.body) {
+                Ok(close) => {
+                    self.close(close.player, "a newer session has taken over").await;
+                    Ok(Bytes::new())
+                }
+                Err(refusal) => Err(refusal),
+            }
+        } else {
+            Err(CallRefusal::unknown_method(&call.method))
+        };
+        call.answer(answer);
+    }
+
+    /// Expects a player and makes its ticket. Asked again for the same session: the same ticket.
+    pub fn open(&self, open: &OpenSession) -> Result<SessionOffer, CallRefusal> {
+        let shared = &self.shared;
+        if shared.draining() {
+            return Err(CallRefusal::new("draining", "this frontend is leaving"));
+        }
+        if let Some(island) = open.island
+            && !shared.islands.iter().any(|t| t.id() == island)
+        {
+            return Err(CallRefusal::new("unknown_island", format!("no island {} here", island.0)));
+        }
+        let players = shared.metrics.players.get();
+        if players >= i64::from(shared.config.capacity) {
+            return Err(CallRefusal::new("full", format!("{players} players are here, as many as this frontend takes")));
+        }
+        let guest = Guest { player: open.player, island: open.island };
+        let (now, nonce) = (shared.mesh.now_ms(), shared.random());
+        let ticket = shared.book().offer(now, SessionId(open.session.as_u128()), guest, nonce);
+        let ticket = ticket.ok_or_else(|| CallRefusal::new("full", "too many sessions, or this one has been used"))?;
+        let url = shared.mesh.me().public.clone().unwrap_or_default();
+        Ok(SessionOffer { ticket, url, expires_in_s: (TICKET_TTL_MS / 1000) as u32 })
+    }
+
+    /// Makes a player leave this node, and waits until its document is released. Nothing to do if it is not here.
+    pub async fn close(&self, player: ObjectId, why: &str) {
+        let (done, finished) = oneshot::channel();
+        let close = FrontInput::Close { player, code: codes::REPLACED, text: why.to_owned(), done };
+        if self.world.inputs.send(Input::Role(close)).await.is_ok() {
+            // Dropped: not here. Late: the claim will see who owns the document.
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, finished).await;
+        }
+    }
+
+    /// Everybody leaves: the first half of leaving the mesh.
+    pub async fn close_all(&self) {
+        let (done, finished) = oneshot::channel();
+        if self.world.inputs.send(Input::Role(FrontInput::CloseAll(done))).await.is_ok() {
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, finished).await;
+        }
+    }
+
+    /// A client's first message. On success the world has its sink, and the client's number is returned.
+    ///
+    /// `hand_over` is called when the client is let in: from then on only the returned sink may write.
+    pub async fn hello(
+        &self,
+        protocol: u32,
+        token: &str,
+        kind: HelloKind,
+        hand_over: impl FnOnce() -> Arc<dyn Sink> + Send,
+    ) -> Result<ClientId, Farewell> {
+        if protocol != PROTOCOL {
+            let text = format!("this frontend speaks protocol {PROTOCOL}, the client {protocol}: update the older one");
+            return Err(Farewell::new(codes::PROTOCOL, text));
+        }
+        let now = self.shared.mesh.now_ms();
+        let wanted = match kind {
+            HelloKind::Ticket => Kind::Ticket,
+            HelloKind::Resume => Kind::Resume,
+        };
+        let (session, guest) = (self.shared.book().redeem(now, token, wanted))
+            .map_err(|refused| Farewell::new(refused.code(), refused.to_string()))?;
+        let entered = match kind {
+            HelloKind::Ticket => self.enter(session, guest, hand_over).await,
+            HelloKind::Resume => self.resume(session, guest, hand_over).await,
+        };
+        if entered.is_err() && kind == HelloKind::Ticket {
+            self.shared.end_session(self.shared.mesh.now_ms(), session);
+        }
+        entered
+    }
+
+    async fn resume(
+        &self,
+        session: SessionId,
+        guest: Guest,
+        hand_over: impl FnOnce() -> Arc<dyn Sink> + Send,
+    ) -> Result<ClientId, Farewell> {
+        let gone = || Farewell::new("session_ended", "the session is over: ask the gateway for a new one");
+        let client = self.new_client(session, hand_over).ok_or_else(gone)?;
+        let id = client.id;
+        let (reply, here) = oneshot::channel();
+        let attach = FrontInput::Attach { player: guest.player, session, client, reply };
+        if self.world.role(attach).await && here.await.unwrap_or(false) { Ok(id) } else { Err(gone()) }
+    }
+
+    async fn enter(
+        &self,
+        session: SessionId,
+        guest: Guest,
+        hand_over: impl FnOnce() -> Arc<dyn Sink> + Send,
+    ) -> Result<ClientId, Farewell> {
+        // Two sessions of one player on this node go one after the other.
+        let turn = self.shared.turn(guest.player);
+        let _turn = turn.lock().await;
+        let claimed = self.claim(guest.player).await?;
+        let document = claimed.document.clone();
+        let epoch = Epoch(claimed.epoch());
+        let keeper = Keeper::start(self.shared.clone(), self.world.clone(), claimed);
+        let Some((island, place)) = self.start_of(&document, guest.island) else {
+            return Err(Farewell::new(codes::UNAVAILABLE, "this frontend has no island to begin on"));
+        };
+        let client = self.new_client(session, hand_over);
+        let client = client.ok_or_else(|| Farewell::new("session_ended", "the session ended while it began"))?;
+        let (reply, joined) = oneshot::channel();
+        let (id, body) = (client.id, Body::Player(Player { name: document.name, hue: document.hue }));
+        let player = guest.player;
+        let join = Join { player, session, epoch, body, island, place, client, keeper, reply };
+        if !self.world.role(FrontInput::Join(Box::new(join))).await {
+            return Err(Farewell::new(codes::UNAVAILABLE, "this frontend is stopping"));
+        }
+        match joined.await {
+            Ok(Ok(())) => Ok(id),
+            Ok(Err(text)) => Err(Farewell::new(codes::FULL, text)),
+            Err(_) => Err(Farewell::new(codes::UNAVAILABLE, "this frontend is stopping")),
+        }
+    }
+
+    /// Claims the player's document, asking whoever has the player to let it go.
+    async fn claim(&self, id: ObjectId) -> Result<Claimed, Farewell> {
+        let shared = &self.shared;
+        let me = Claimant { claim: shared.random(), ..shared.claimant.clone() };
+        let mut why = String::new();
+        for attempt in 0..CLAIMS {
+            if attempt > 0 {
+                tokio::time::sleep(CLAIM_PAUSE * attempt).await;
+            }
+            // Our own copy, if we have one, is the freshest and must be saved first.
+            self.close(id, "a newer session has taken over").await;
+            let gone = shared.gone_owners().await;
+            match player::claim(&*shared.store, id.0, &me, |owner| gone.is_gone(owner)).await {
+                Ok(Claim::Claimed(claimed)) => return Ok(*claimed),
+                Ok(Claim::Missing) => return Err(Farewell::new(codes::UNAVAILABLE, "no such player")),
+                Ok(Claim::HeldBy(owner)) => {
+                    why = format!("{} still has this player", owner.node);
+                    if let Ok(node) = NodeId::new(&owner.node) {
+                        let close = CloseSession { session: Uuid::nil(), player: id };
+                        if let Err(e) = shared.mesh.call(&node, &SESSION_CLOSE, pack(&close)).await {
+                            why = format!("{why}, and cannot be asked to let it go: {e}");
+                        }
+                    }
+                }
+                Err(e) => why = e.to_string(),
+            }
+        }
+        tracing::warn!(player = id.0, why, "could not claim a player");
+        Err(Farewell::new(codes::UNAVAILABLE, format!("the player could not be claimed: {why}")))
+    }
+
+    /// Where a player begins: where it was, unless it asked for another island or its place is no longer land.
+    fn start_of(&self, document: &PlayerDocument, wanted: Option<IslandId>) -> Option<(IslandId, Place)> {
+        let islands = &self.shared.islands;
+        let last = IslandId(document.island);
+        let named = |id: IslandId| islands.iter().find(|t| t.id() == id);
+        let spread = || islands.get((document.id % islands.len().max(1) as u64) as usize);
+        let terrain: &Arc<Terrain> = named(wanted.unwrap_or(last)).or_else(spread)?;
+        let place = Place::new(document.x, document.y);
+        let stands = last == terrain.id() && place.tile().is_some_and(|tile| terrain.walkable(tile));
+        if stands {
+            return Some((terrain.id(), place));
+        }
+        let spawns = terrain.spawns();
+        let spawn = spawns.get((document.id / 7 % spawns.len().max(1) as u64) as usize)?;
+        Some((terrain.id(), spawn.place))
+    }
+
+    fn new_client(&self, session: SessionId, hand_over: impl FnOnce() -> Arc<dyn Sink>) -> Option<NewClient> {
+        let nonce = self.shared.random();
+        let resume_token = self.shared.book().resume_token(session, nonce)?;
+        Some(NewClient { id: self.shared.next_client(), sink: hand_over(), resume_token })
+    }
+}

@@ -1,0 +1,27 @@
+//! The roles of Wildmesh and everything that makes them a program: wiring, the gateway, operations, the bundled game.
+//!
+//! The only crate that knows all the others. Role modules (`frontend`, `gateway`, …) NEVER import one another; what two of
+//! them need lies beside them (`world_loop`, `load`, `metrics`) or in a library crate.
+
+pub mod cli;
+pub mod commands;
+pub mod wiring;
+
+pub mod frontend;
+pub mod gateway;
+
+pub mod game;
+pub mod world_loop;
+
+pub mod protocol;
+
+pub mod client;
+
+pub mod bots;
+
+pub mod islands;
+pub mod load;
+pub mod methods;
+pub mod metrics;
+pub mod ops;
+pub mod report;

@@ -1,0 +1,337 @@
+//! What a frontend says to a client.
+//!
+//! The frontend encodes these once per client; frames among them come ready-made from the world and are only decoded
+//! here. Fields beyond the known ones are skipped, so that a client outlives additions to the protocol.
+
+use bytes::Bytes;
+
+use super::frames::{DELTA, Frame, KEYFRAME};
+use super::motion::Motion;
+use super::wire::{self, Malformed, Reader};
+use super::{CellXy, MAX_TEXT_BYTES, MAX_TOKEN_BYTES};
+
+const WELCOME: u64 = 101;
+const ANSWER: u64 = 102;
+const REDIRECT: u64 = 103;
+const PONG: u64 = 104;
+const CLOCKS: u64 = 105;
+const VISION: u64 = 106;
+const FAREWELL: u64 = 107;
+
+/// The most cells of an island: 4096×4096 tiles in cells of 32×32.
+const MAX_CELLS: usize = 128 * 128;
+
+/// A message to a client.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ServerMessage {
+    /// `[10, …]` or `[11, …]`: what a node says about a cell.
+    Frame(Frame),
+    /// `[101, …]`: the session has begun or goes on.
+    Welcome(Welcome),
+    /// `[102, seq, 0, result]` or `[102, seq, 1, code, text, detail]`.
+    Answer {
+        /// The command's number.
+        seq: u32,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// `[103, url, token]`: another frontend has the player now; connect there with this ticket.
+    Redirect {
+        /// The other frontend's WebSocket address.
+        url: String,
+        /// The ticket to say hello with.
+        token: String,
+    },
+    /// `[104, t, now_ms]`.
+    Pong {
+        /// The ping's number.
+        t: i64,
+        /// The frontend's clock.
+        now_ms: u64,
+    },
+    /// `[105, [[publisher, offset_ms, node]…]]`: how to translate publishers' times into the frontend's.
+    Clocks(Vec<Clock>),
+    /// `[106, island, [[cx, cy]…], [[cx, cy]…]]`: which cells this client sees from now on, and which no longer.
+    Vision {
+        /// The island.
+        island: u32,
+        /// Cells that have come into sight; their keyframes follow.
+        entered: Vec<CellXy>,
+        /// Cells out of sight; objects in them are to be dropped.
+        left: Vec<CellXy>,
+    },
+    /// `[107, code, text]`: the frontend closes the connection after this.
+    Farewell {
+        /// One of [`super::codes`].
+        code: String,
+        /// For people.
+        text: String,
+    },
+}
+
+/// `[101, player_id, resume_token, publisher, now_ms, island, motion, max_speed, vision_radius_tiles, linger_tiles,
+/// [fallback_url…]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// The object that is this player.
+    pub player: u64,
+    /// Says hello after a lost connection; a new one comes with every welcome.
+    pub resume_token: String,
+    /// The frontend's own publisher number.
+    pub publisher: u64,
+    /// The frontend's clock.
+    pub now_ms: u64,
+    /// The island where the player is.
+    pub island: u32,
+    /// The player's own motion, on the frontend's clock.
+    pub motion: Motion,
+    /// The most that `walk` may ask for, in 1/256 tile per second.
+    pub max_speed: i32,
+    /// Cells come into sight within this distance.
+    pub vision_radius_tiles: u16,
+    /// Cells leave sight this much further out.
+    pub linger_tiles: u16,
+    /// Where to try if this frontend is gone.
+    pub fallbacks: Vec<String>,
+}
+
+/// What became of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done; walk and stop give the motion that really began, which may end before the asked place.
+    Ok {
+        /// The player's motion, on the frontend's clock.
+        motion: Option<Motion>,
+    },
+    /// Not done.
+    Refused {
+        /// One of [`super::codes`].
+        code: String,
+        /// For people.
+        text: String,
+        /// The player's true motion where the client must be put back.
+        motion: Option<Motion>,
+    },
+}
+
+/// One publisher's clock: frontend time = publisher time + `offset_ms`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// The publisher number in frames.
+    pub publisher: u64,
+    /// Milliseconds to add to its times.
+    pub offset_ms: i64,
+    /// The node's id, for people.
+    pub node: String,
+}
+
+impl ServerMessage {
+    /// Reads one message, the whole of `bytes`.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let count = reader.array("a message")?;
+        let kind: u64 = reader.int("a message's number")?;
+        if kind == DELTA || kind == KEYFRAME {
+            let frame = Frame::read(&mut reader, count, kind)?;
+            reader.end()?;
+            return Ok(Self::Frame(frame));
+        }
+        let known = Self::field_count(kind)?;
+        if count < known {
+            return Err(Malformed::Fields("a message"));
+        }
+        let (message, read) = Self::read(&mut reader, kind, count)?;
+        reader.skip(count - read)?;
+        reader.end()?;
+        Ok(message)
+    }
+
+    fn field_count(kind: u64) -> Result<usize, Malformed> {
+        match kind {
+            WELCOME => Ok(11),
+            ANSWER | VISION => Ok(4),
+            REDIRECT | PONG | FAREWELL => Ok(3),
+            CLOCKS => Ok(2),
+            other => Err(Malformed::UnknownMessage(other)),
+        }
+    }
+
+    /// The message and the number of elements read for it.
+    fn read(reader: &mut Reader<'_>, kind: u64, count: usize) -> Result<(Self, usize), Malformed> {
+        let message = match kind {
+            WELCOME => Self::Welcome(Welcome::read(reader)?),
+            ANSWER => return Self::read_answer(reader, count),
+            REDIRECT => Self::Redirect {
+                url: reader.text(MAX_TEXT_BYTES, "url")?.to_owned(),
+                token: reader.text(MAX_TOKEN_BYTES, "token")?.to_owned(),
+            },
+            PONG => Self::Pong { t: reader.int("t")?, now_ms: reader.int("now_ms")? },
+            CLOCKS => {
+                let length = reader.array("clocks")?;
+                Self::Clocks((0..length).map(|_| Clock::read(reader)).collect::<Result<_, _>>()?)
+            }
+            VISION => Self::Vision {
+                island: reader.int("island")?,
+                entered: reader.cells(MAX_CELLS, "entered")?,
+                left: reader.cells(MAX_CELLS, "left")?,
+            },
+            _ => Self::Farewell {
+                code: reader.text(MAX_TEXT_BYTES, "code")?.to_owned(),
+                text: reader.text(MAX_TEXT_BYTES, "text")?.to_owned(),
+            },
+        };
+        Ok((message, Self::field_count(kind)?))
+    }
+
+    fn read_answer(reader: &mut Reader<'_>, count: usize) -> Result<(Self, usize), Malformed> {
+        let seq = reader.int("seq")?;
+        match reader.int::<u64>("status")? {
+            0 => Ok((Self::Answer { seq, outcome: Outcome::Ok { motion: read_motion_or_nil(reader)? } }, 4)),
+            1 if count < 6 => Err(Malformed::Fields("a refusal")),
+            1 => {
+                let outcome = Outcome::Refused {
+                    code: reader.text(MAX_TEXT_BYTES, "code")?.to_owned(),
+                    text: reader.text(MAX_TEXT_BYTES, "text")?.to_owned(),
+                    motion: read_motion_or_nil(reader)?,
+                };
+                Ok((Self::Answer { seq, outcome }, 6))
+            }
+            _ => Err(Malformed::OutOfRange("status")),
+        }
+    }
+
+    /// The message's bytes.
+    pub fn encode(&self) -> Bytes {
+        let mut out = Vec::with_capacity(64);
+        self.put(&mut out);
+        out.into()
+    }
+
+    /// Appends the message's bytes.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Frame(frame) => frame.put(out),
+            Self::Welcome(welcome) => welcome.put(out),
+            Self::Answer { seq, outcome } => put_answer(out, *seq, outcome),
+            Self::Redirect { url, token } => put_texts(out, REDIRECT, url, token),
+            Self::Farewell { code, text } => put_texts(out, FAREWELL, code, text),
+            Self::Pong { t, now_ms } => {
+                wire::put_array(out, 3);
+                wire::put_uint(out, PONG);
+                wire::put_int(out, *t);
+                wire::put_uint(out, *now_ms);
+            }
+            Self::Clocks(clocks) => {
+                wire::put_array(out, 2);
+                wire::put_uint(out, CLOCKS);
+                wire::put_array(out, clocks.len());
+                clocks.iter().for_each(|clock| clock.put(out));
+            }
+            Self::Vision { island, entered, left } => {
+                wire::put_array(out, 4);
+                wire::put_uint(out, VISION);
+                wire::put_uint(out, *island);
+                wire::put_cells(out, entered);
+                wire::put_cells(out, left);
+            }
+        }
+    }
+}
+
+impl Welcome {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let welcome = Self {
+            player: reader.int("player_id")?,
+            resume_token: reader.text(MAX_TOKEN_BYTES, "resume_token")?.to_owned(),
+            publisher: reader.int("publisher")?,
+            now_ms: reader.int("now_ms")?,
+            island: reader.int("island")?,
+            motion: Motion::read(reader)?,
+            max_speed: reader.int("max_speed")?,
+            vision_radius_tiles: reader.int("vision_radius_tiles")?,
+            linger_tiles: reader.int("linger_tiles")?,
+            fallbacks: Vec::new(),
+        };
+        let length = reader.array("fallbacks")?;
+        let fallbacks = (0..length).map(|_| Ok(reader.text(MAX_TEXT_BYTES, "fallback")?.to_owned()));
+        Ok(Self { fallbacks: fallbacks.collect::<Result<_, Malformed>>()?, ..welcome })
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        wire::put_array(out, 11);
+        wire::put_uint(out, WELCOME);
+        wire::put_uint(out, self.player);
+        wire::put_text(out, &self.resume_token);
+        wire::put_uint(out, self.publisher);
+        wire::put_uint(out, self.now_ms);
+        wire::put_uint(out, self.island);
+        self.motion.put(out);
+        wire::put_int(out, self.max_speed);
+        wire::put_uint(out, self.vision_radius_tiles);
+        wire::put_uint(out, self.linger_tiles);
+        wire::put_array(out, self.fallbacks.len());
+        self.fallbacks.iter().for_each(|url| wire::put_text(out, url));
+    }
+}
+
+impl Clock {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let count = reader.array("a clock")?;
+        if count < 3 {
+            return Err(Malformed::Fields("a clock"));
+        }
+        let clock = Self {
+            publisher: reader.int("publisher")?,
+            offset_ms: reader.int("offset_ms")?,
+            node: reader.text(MAX_TEXT_BYTES, "node")?.to_owned(),
+        };
+        reader.skip(count - 3)?;
+        Ok(clock)
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        wire::put_array(out, 3);
+        wire::put_uint(out, self.publisher);
+        wire::put_int(out, self.offset_ms);
+        wire::put_text(out, &self.node);
+    }
+}
+
+fn read_motion_or_nil(reader: &mut Reader<'_>) -> Result<Option<Motion>, Malformed> {
+    if reader.nil() { Ok(None) } else { Motion::read(reader).map(Some) }
+}
+
+fn put_motion_or_nil(out: &mut Vec<u8>, motion: Option<&Motion>) {
+    match motion {
+        Some(motion) => motion.put(out),
+        None => wire::put_nil(out),
+    }
+}
+
+fn put_answer(out: &mut Vec<u8>, seq: u32, outcome: &Outcome) {
+    match outcome {
+        Outcome::Ok { motion } => {
+            wire::put_array(out, 4);
+            wire::put_uint(out, ANSWER);
+            wire::put_uint(out, seq);
+            wire::put_uint(out, 0_u64);
+            put_motion_or_nil(out, motion.as_ref());
+        }
+        Outcome::Refused { code, text, motion } => {
+            wire::put_array(out, 6);
+            wire::put_uint(out, ANSWER);
+            wire::put_uint(out, seq);
+            wire::put_uint(out, 1_u64);
+            wire::put_text(out, code);
+            wire::put_text(out, text);
+            put_motion_or_nil(out, motion.as_ref());
+        }
+    }
+}
+
+fn put_texts(out: &mut Vec<u8>, kind: u64, first: &str, second: &str) {
+    wire::put_array(out, 3);
+    wire::put_uint(out, kind);
+    wire::put_text(out, first);
+    wire::put_text(out, second);
+}

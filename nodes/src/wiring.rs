@@ -1,0 +1,289 @@
+//! The one place that chooses drivers and puts a node together: mesh, world, role, and the calls between them.
+//!
+//! `wildmesh up`, `wildmesh node` and the simulation start their nodes here, by the same code, with other drivers. A node
+//! starts whole or not at all: an error names what is missing.
+
+pub mod drivers;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use cartographer::terrain::Terrain;
+use cartographer::world::{Faults, WorldConfig};
+use estate::store::Store;
+use mesh::directory::Directory;
+use mesh::record::PROTOCOL_VERSION;
+use mesh::registry::District;
+use mesh::tasks::Tasks;
+use mesh::transport::Transport;
+use mesh::{Inbox, Incarnation, IncomingCall, Mesh, NodeId, NodeRecord, Role};
+use rand::rngs::StdRng;
+use rand::{RngCore, SeedableRng};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use crate::frontend::sessions::Sessions;
+use crate::frontend::{self, Frontend, listener};
+use crate::game::GameWorld;
+use crate::gateway::{self, Gateway, GatewayContext};
+use crate::metrics::{Exposition, Metrics};
+use crate::report;
+use crate::world_loop::{self, Input, Inspection, Rules, WorldHandle, WorldReport};
+
+/// How long a leaving node waits for what it must finish.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the ghosts of a node that the directory has removed stay, in milliseconds: time for another to take over what
+/// they stand for.
+const GHOST_GRACE_MS: u64 = 3_000;
+
+/// Where a node belongs.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    /// The cluster: nodes of different clusters never mix.
+    pub cluster: String,
+    /// The district: nodes connect within theirs.
+    pub district: String,
+    /// The secret that every greeting proves.
+    pub key: Vec<u8>,
+    /// The lease of a node's record, in seconds.
+    pub lease_ttl_s: u32,
+}
+
+/// What a node is made from.
+pub struct Setup {
+    /// Where it belongs.
+    pub membership: Membership,
+    /// Its name.
+    pub node: NodeId,
+    /// Its role.
+    pub role: Role,
+    /// The directory.
+    pub directory: Arc<dyn Directory>,
+    /// Its way to the other nodes.
+    pub transport: Transport,
+    /// Where documents lie.
+    pub store: Arc<dyn Store>,
+    /// The islands that it serves.
+    pub islands: Arc<Vec<Arc<Terrain>>>,
+    /// Its tasks.
+    pub tasks: Tasks,
+    /// Where clients come in (frontend: WebSocket, gateway: HTTP). None in simulation.
+    pub door: Option<TcpListener>,
+    /// The address that clients are told.
+    pub public: Option<String>,
+    /// The frontend's set-up.
+    pub frontend: frontend::Config,
+    /// Where all nodes of this process are counted.
+    pub exposition: Exposition,
+    /// All randomness of the node's life: secret and new for every life outside simulation.
+    pub secret: [u8; 32],
+    /// Planted bugs of the world; none outside tests.
+    pub faults: Faults,
+}
+
+/// A running node.
+pub struct Node {
+    /// Its place in the mesh.
+    pub mesh: Mesh,
+    /// Its tasks.
+    pub tasks: Tasks,
+    /// Where it counts.
+    pub metrics: Arc<Metrics>,
+    /// What its world says of itself.
+    pub report: watch::Receiver<Arc<WorldReport>>,
+    /// Where it serves clients.
+    pub door: Door,
+}
+
+/// How a node serves clients.
+pub enum Door {
+    /// It serves none.
+    Shut(WorldHandle<Infallible>),
+    /// Players, over WebSocket.
+    Frontend(Frontend),
+    /// Everybody, over HTTP.
+    Gateway(Gateway),
+}
+
+/// The life that this secret stands for. The transport needs it before the node is put together.
+pub fn incarnation(secret: &[u8; 32]) -> Incarnation {
+    let hash = Sha256::new().chain_update(b"incarnation").chain_update(secret).finalize();
+    Incarnation::from_random(u64::from_be_bytes(std::array::from_fn(|i| hash[i])))
+}
+
+/// Starts a node. It joins the mesh in the background.
+pub async fn start(setup: Setup) -> Result<Node> {
+    let incarnation = incarnation(&setup.secret);
+    let mut random = StdRng::from_seed(setup.secret);
+    let record = NodeRecord {
+        node: setup.node.clone(),
+        role: setup.role,
+        incarnation,
+        publish: setup.transport.endpoints.publish.clone(),
+        request: setup.transport.endpoints.request.clone(),
+        public: setup.public.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol: PROTOCOL_VERSION,
+    };
+    let config = mesh::Config {
+        cluster: setup.membership.cluster.clone(),
+        district: setup.membership.district.clone(),
+        key: setup.membership.key.clone(),
+        record,
+        seed: random.next_u64(),
+        lease_ttl_s: setup.membership.lease_ttl_s,
+    };
+    let metrics = Metrics::new(setup.node.as_str(), setup.role.as_str());
+    setup.exposition.add(metrics.clone());
+    let (mesh, inbox) = mesh::start(config, setup.transport, setup.directory.clone(), &setup.tasks);
+    let config =
+        WorldConfig { faults: setup.faults, ghost_grace_ms: GHOST_GRACE_MS, ..WorldConfig::new(incarnation.0) };
+    let mut world = GameWorld::new(config);
+    for terrain in setup.islands.iter() {
+        world.add_island(terrain.id(), terrain.clone());
+    }
+    let mut secret = [0; 32];
+    random.fill_bytes(&mut secret);
+    let Inbox { events, calls } = inbox;
+    let tasks = setup.tasks.clone();
+    let (report, door) = match setup.role {
+        Role::Frontend => {
+            let district = District::new(&setup.membership.cluster, &setup.membership.district);
+            let parts = frontend::Parts {
+                mesh: mesh.clone(),
+                events,
+                directory: setup.directory,
+                district,
+                store: setup.store,
+                islands: setup.islands,
+                metrics: metrics.clone(),
+                tasks: tasks.clone(),
+                config: setup.frontend,
+                secret,
+                world,
+            };
+            let frontend = frontend::start(parts).context("could not start the frontend's threads")?;
+            if let Some(door) = setup.door {
+                tasks.spawn(listener::serve(door, frontend.sessions.clone()));
+            }
+            let inputs = frontend.world.inputs.clone();
+            let dispatch = Dispatch::new(&mesh, frontend.world.report.clone(), inputs);
+            tasks.spawn(dispatch.run(calls, Some(frontend.sessions.clone())));
+            (frontend.world.report.clone(), Door::Frontend(frontend))
+        }
+        Role::Gateway => {
+            let door = setup.door.context("a gateway needs an address to serve HTTP at")?;
+            let context = GatewayContext {
+                mesh: mesh.clone(),
+                events,
+                world,
+                store: setup.store,
+                directory: setup.directory,
+                islands: setup.islands,
+                http: door,
+                metrics: metrics.clone(),
+                exposition: setup.exposition,
+                tasks: tasks.clone(),
+                config: gateway::Config::default(),
+                secret,
+            };
+            let serving = gateway::serve(context).await?;
+            let world = &serving.world;
+            tasks.spawn(Dispatch::new(&mesh, world.report.clone(), world.inputs.clone()).run(calls, None));
+            (world.report.clone(), Door::Gateway(serving))
+        }
+        Role::Zoo | Role::Garden | Role::Colosseum => {
+            let world = world_loop::start(world, mesh.clone(), events, metrics.clone(), &tasks, |_| Member)
+                .context("could not start the world's thread")?;
+            tasks.spawn(Dispatch::new(&mesh, world.report.clone(), world.inputs.clone()).run(calls, None));
+            (world.report.clone(), Door::Shut(world))
+        }
+    };
+    Ok(Node { mesh, tasks, metrics, report, door })
+}
+
+impl Node {
+    /// Lets somebody look at its world. False if the world is gone.
+    pub async fn inspect(&self, look: Inspection) -> bool {
+        match &self.door {
+            Door::Frontend(frontend) => frontend.world.inputs.send(Input::Inspect(look)).await.is_ok(),
+            Door::Gateway(gateway) => gateway.world.inputs.send(Input::Inspect(look)).await.is_ok(),
+            Door::Shut(world) => world.inputs.send(Input::Inspect(look)).await.is_ok(),
+        }
+    }
+
+    /// Leaves the mesh in order: takes nobody new, saves and releases what it owns, leaves the directory, stops.
+    pub async fn leave(self) {
+        match &self.door {
+            Door::Frontend(frontend) => {
+                frontend.drain();
+                frontend.sessions.close_all().await;
+            }
+            Door::Gateway(gateway) => gateway.shut_down().await,
+            Door::Shut(_) => {}
+        }
+        if tokio::time::timeout(LEAVE_TIMEOUT, self.mesh.leave()).await.is_err() {
+            tracing::warn!(node = %self.mesh.me().node, "could not leave the directory in time; the lease will run out");
+        }
+        self.tasks.stop();
+    }
+}
+
+/// The rules of a node that owns nothing yet: it joins, answers and reports.
+struct Member;
+
+impl Rules for Member {
+    type Input = Infallible;
+
+    fn input(&mut self, _: &mut GameWorld, _: u64, input: Self::Input) {
+        match input {}
+    }
+
+    fn ticked(
+        &mut self,
+        _: &mut GameWorld,
+        _: u64,
+        _: &cartographer::world::TickOutput,
+        _: Vec<cartographer::world::CellFrame>,
+    ) {
+    }
+}
+
+/// Takes the calls of peers to whoever answers them.
+struct Dispatch<I> {
+    mesh: Mesh,
+    report: watch::Receiver<Arc<WorldReport>>,
+    world: mpsc::Sender<Input<I>>,
+}
+
+impl<I: Send + 'static> Dispatch<I> {
+    fn new(mesh: &Mesh, report: watch::Receiver<Arc<WorldReport>>, world: mpsc::Sender<Input<I>>) -> Dispatch<I> {
+        Dispatch { mesh: mesh.clone(), report, world }
+    }
+
+    async fn run(self, mut calls: mpsc::Receiver<IncomingCall>, sessions: Option<Sessions>) {
+        while let Some(call) = calls.recv().await {
+            match (call.method.split('.').next(), &sessions) {
+                // A world that does not keep up drops the question, and the asker is told so.
+                (Some("cells"), _) => drop(self.world.try_send(Input::Call(call))),
+                (Some("session"), Some(sessions)) => {
+                    let sessions = sessions.clone();
+                    let tasks = sessions.tasks().clone();
+                    tasks.spawn(async move { sessions.answer(call).await });
+                }
+                _ if call.method == crate::methods::NODE_REPORT.name => {
+                    let answer = report::node(&self.mesh, &self.report.borrow());
+                    call.answer(Ok(answer));
+                }
+                _ => {
+                    let refusal = mesh::CallRefusal::unknown_method(&call.method);
+                    call.answer(Err(refusal));
+                }
+            }
+        }
+    }
+}
