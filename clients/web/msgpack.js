@@ -159,10 +159,14 @@ const LEAVE = 3;
  * `{ id, publisher, epoch, version, cell, motion, view }`, cell as a key of `cellKey`.
  */
 export class Feeds {
-  /** `everywhere`: all cells are in sight, as on the live map; otherwise those that `see` was told of. */
-  constructor({ everywhere = false, onMove = null } = {}) {
+  /**
+   * `everywhere`: all cells are in sight, as on the live map; otherwise those that `see` was told of.
+   * `onMove(object, motion, publisher)` hears of a motion before it is taken, `onLeave(object, to)` of who has left a cell.
+   */
+  constructor({ everywhere = false, onMove = null, onLeave = null } = {}) {
     this.everywhere = everywhere;
     this.onMove = onMove;
+    this.onLeave = onLeave;
     this.clear();
   }
 
@@ -240,8 +244,10 @@ export class Feeds {
     const object = this.objects.get(entry[1]);
     if (object === undefined) return;
     if (entry[0] === LEAVE) {
-      const [, id, epoch, version] = entry;
-      if (object.cell === cell && !newer(object.epoch, object.version, epoch, version)) this.objects.delete(id);
+      const [, id, epoch, version, to] = entry;
+      if (object.cell !== cell || newer(object.epoch, object.version, epoch, version)) return;
+      this.objects.delete(id);
+      this.onLeave?.(object, to);
     } else if (object.publisher === publisher && entry[2] > object.version) {
       object.version = entry[2];
       if (entry[0] === MOVE) this.#move(object, entry[3]);

@@ -126,8 +126,6 @@ pub enum CallError {
     Gone {
         /// Whom.
         peer: NodeId,
-        /// True if the request had been sent to it.
-        sent: bool,
     },
     /// The peer answered that it will not.
     #[error("{peer} refused: {refusal}")]
@@ -146,7 +144,7 @@ impl CallError {
     /// Whether the peer may have carried out the call.
     pub fn outcome(&self) -> Outcome {
         match self {
-            CallError::Deadline { .. } | CallError::Gone { sent: true, .. } | CallError::Stopped => Outcome::Maybe,
+            CallError::Deadline { .. } | CallError::Gone { .. } | CallError::Stopped => Outcome::Maybe,
             CallError::Refused { refusal, .. } if refusal.code == CallRefusal::DROPPED => Outcome::Maybe,
             CallError::Refused { .. } => Outcome::Answered,
             _ => Outcome::NotDone,

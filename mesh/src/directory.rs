@@ -115,7 +115,7 @@ pub trait Directory: Send + Sync + 'static {
         lease: Option<LeaseId>,
     ) -> Result<Option<Revision>>;
 
-    /// Removes a key if `expected` is its present `modified` revision (or whatever it is, with `None`). True if removed.
+    /// Removes a key if `expected` is its present `modified` revision, or whatever it is with `None`. True if removed.
     async fn delete(&self, key: &str, expected: Option<Revision>) -> Result<bool>;
 
     /// Tells every change to keys under `prefix` from revision `from` on (0: from now on), in order, then

@@ -17,7 +17,7 @@ pub type Peer = PeerInfo;
 /// What happened on the mesh.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// Both nodes have greeted each other: frames and calls flow.
+    /// Both nodes have greeted each other: frames and calls flow. If it was down in this life before, `Lost` follows.
     PeerUp(Peer),
     /// The peer is given no new work. It may come up again, unless the reason is [`Down::Gone`].
     PeerDown {

@@ -46,6 +46,9 @@ const SILENT_MS: u64 = 3_000;
 /// How often each peer is pinged, in milliseconds; twice as often while it owes an answer.
 const PING_MS: u64 = 2_000;
 
+/// An answer to a ping older than this says nothing of clocks, in milliseconds.
+const PING_MAX_MS: u64 = 10_000;
+
 /// A peer that answers nothing for so long is suspect, in milliseconds.
 const MUTE_MS: u64 = 4_500;
 
@@ -156,7 +159,6 @@ pub(crate) struct Membership {
     strangers: Vec<Stranger>,
     last_link: u64,
     last_number: u64,
-    last_ping: u64,
     /// The digest of whom this node hears, as of the last tick.
     hears: u64,
     next_heartbeat_ms: u64,
@@ -190,7 +192,6 @@ impl Membership {
             strangers: Vec::new(),
             last_link: 0,
             last_number: 0,
-            last_ping: 0,
             hears: 0,
             next_heartbeat_ms: now.ms(),
             heartbeat_wanted: false,
@@ -298,6 +299,7 @@ impl Membership {
 
     /// The request connection of a link failed; the transport goes on trying.
     pub(crate) fn broken(&mut self, now: Now, link: LinkId) {
+        self.notice_sleep(now);
         let Some(node) = self.links.get(&link).cloned() else { return };
         if let Some(peer) = self.peers.get_mut(&node)
             && peer.greeting == Greeting::Done
@@ -317,6 +319,7 @@ impl Membership {
 
     /// A message on one of our links. Answers to calls are handed back.
     pub(crate) fn answered(&mut self, now: Now, link: LinkId, message: &Bytes) -> Option<Answered> {
+        self.notice_sleep(now);
         let node = self.links.get(&link)?.clone();
         let Ok((reply, body)) = wire::decode::<Reply>(message) else {
             self.counts.malformed += 1;
@@ -329,7 +332,7 @@ impl Membership {
             Reply::Refused { number, refusal } => self.refused(now, &node, number, refusal),
             Reply::GreetFirst => self.forgotten(now, &node),
             _ if !greeted => self.counts.ungreeted += 1,
-            Reply::Pong { id, clock_us } => self.ponged(now, &node, id, clock_us),
+            Reply::Pong { sent_us, clock_us } => self.ponged(now, &node, sent_us, clock_us),
             Reply::Hears { nodes } => self.told_whom_it_hears(now, &node, &nodes),
             Reply::Answer { id } => return Some(Answered { from: node, id, result: Ok(body) }),
             Reply::No { id, refusal } => return Some(Answered { from: node, id, result: Err(refusal) }),
@@ -339,6 +342,7 @@ impl Membership {
 
     /// A message at our request endpoint. Calls of greeted peers are handed back.
     pub(crate) fn requested(&mut self, now: Now, route: Route, message: &Bytes) -> Option<Asked> {
+        self.notice_sleep(now);
         let from = self.routes.get(&route).and_then(|node| self.peers.get(node));
         let from = from.map(|peer| (peer.record.node.clone(), peer.record.incarnation));
         if from.is_none() && message.len() > GREETING_BYTES {
@@ -358,7 +362,7 @@ impl Membership {
                 self.counts.ungreeted += 1;
                 self.reply(route, &Reply::GreetFirst);
             }
-            (Request::Ping { id }, Some(_)) => self.reply(route, &Reply::Pong { id, clock_us: now.us }),
+            (Request::Ping { sent_us }, Some(_)) => self.reply(route, &Reply::Pong { sent_us, clock_us: now.us }),
             (Request::Hears, Some(_)) => self.say_whom_we_hear(now, route),
             (Request::Bye, Some((node, _))) => self.said_bye(now, &node),
             (Request::Call { id, method, lane, operation }, Some((from, incarnation))) => {
@@ -374,6 +378,7 @@ impl Membership {
 
     /// Something published by a peer. Frames of peers that the program knows are handed back with their publisher.
     pub(crate) fn published(&mut self, now: Now, link: LinkId, topic: &Topic, parts: &[Bytes]) -> Option<Incarnation> {
+        self.notice_sleep(now);
         let node = self.links.get(&link)?.clone();
         let peer = self.peers.get(&node).filter(|peer| peer.greeting == Greeting::Done);
         let Some(peer) = peer else {
@@ -411,12 +416,8 @@ impl Membership {
     /// Time passes: every [`TICK_MS`].
     pub(crate) fn tick(&mut self, now: Now, load: &[u8]) {
         let now_ms = now.ms();
-        let gap_ms = now_ms.saturating_sub(self.last_tick_ms);
+        self.notice_sleep(now);
         self.last_tick_ms = now_ms;
-        if gap_ms > SLEPT_MS {
-            warn!(gap_ms, "this node was held up; the silence of its peers meanwhile does not count");
-            self.peers.values_mut().for_each(|peer| peer.forgive(gap_ms));
-        }
         self.expire_greeters(now);
         let nodes: Vec<NodeId> = self.peers.keys().cloned().collect();
         for node in &nodes {
@@ -430,6 +431,18 @@ impl Membership {
         self.hears = hears;
         if (now_ms >= self.next_heartbeat_ms || self.heartbeat_wanted) && !self.leaving {
             self.beat(now, load);
+        }
+    }
+
+    /// Forgives the peers their silence while this node itself was held up. Comes before anything else that is judged by
+    /// time.
+    fn notice_sleep(&mut self, now: Now) {
+        let now_ms = now.ms();
+        let gap_ms = now_ms.saturating_sub(self.last_tick_ms);
+        if gap_ms > SLEPT_MS {
+            self.last_tick_ms = now_ms;
+            warn!(gap_ms, "this node was held up; the silence of its peers meanwhile does not count");
+            self.peers.values_mut().for_each(|peer| peer.forgive(now_ms, gap_ms));
         }
     }
 
@@ -466,9 +479,13 @@ impl Membership {
             (_, Ok(())) => {
                 info!(peer = %node, incarnation = incarnation.0, "a peer is up");
                 peer.turn(now_ms, PeerState::Up, None);
-                peer.known_to_program = true;
+                let again = std::mem::replace(&mut peer.known_to_program, true);
                 let up = Event::PeerUp(peer.info());
                 self.effects.push(Effect::Tell(up));
+                if again {
+                    // A new link cannot know what the old one missed.
+                    self.effects.push(Effect::Tell(Event::Lost { from: incarnation }));
+                }
                 self.changed = true;
             }
             (PeerState::Connecting, Err(reason)) => {

@@ -1,8 +1,8 @@
 //! This node's place in the directory, and its view of who else is there.
 //!
-//! Registering keeps one record alive under a lease and says honestly when the lease *may* have run out; following tells
-//! who appeared, changed and went. Death is decided by the directory alone: a node is gone when its key is, and NEVER
-//! because a call failed. A record that cannot be read is skipped and logged.
+//! Registering keeps one record alive under a lease and says honestly when the lease *may* have run out; following
+//! tells who appeared, changed and went. Death is decided by the directory alone: a node is gone when its key is, and
+//! NEVER because a call failed. A record that cannot be read is skipped and logged.
 //!
 //! Everything runs on tokio's clock and on tasks of the node's [`Tasks`], so that simulated time drives it.
 
@@ -176,7 +176,10 @@ struct LastRead {
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
     /// Another living node has the name.
-    #[error("the name {} is taken: {} with incarnation {} lives at {}", .by.node, .by.role, .by.incarnation.0, .by.request)]
+    #[error(
+        "the name {} is taken: {} with incarnation {} lives at {}",
+        .by.node, .by.role, .by.incarnation.0, .by.request
+    )]
     NameTaken {
         /// Who has it.
         by: Box<NodeRecord>,

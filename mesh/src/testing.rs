@@ -110,6 +110,12 @@ impl EtcdServer {
         let _ = shell.wait();
     }
 
+    /// Kills it, and loses all that it knew.
+    pub fn lose_data(&mut self) {
+        self.kill();
+        let _ = std::fs::remove_dir_all(self.home.join("data"));
+    }
+
     /// Starts it on the same ports with the same data; false if it exits or does not come up.
     ///
     /// # Panics

@@ -65,8 +65,8 @@ pub(crate) enum Request {
     Proof { number: u64, proof: Bytes32 },
     /// Your answer to my challenge is no good.
     Reject { number: u64, refusal: Refusal },
-    /// What is your clock?
-    Ping { id: u64 },
+    /// What is your clock? Ours is this, in microseconds.
+    Ping { sent_us: u64 },
     /// Whom do you hear?
     Hears,
     /// Please do this and answer. The body is the argument.
@@ -88,8 +88,8 @@ pub(crate) enum Reply {
     Refused { number: u64, refusal: Refusal },
     /// You have not greeted (or I have forgotten it): greet first.
     GreetFirst,
-    /// My clock when your ping came, in microseconds.
-    Pong { id: u64, clock_us: u64 },
+    /// What your ping said, and my clock when it came, in microseconds.
+    Pong { sent_us: u64, clock_us: u64 },
     /// Whom I hear, myself included.
     Hears { nodes: Vec<(NodeId, Incarnation)> },
     /// The answer to a call. The body is the result.

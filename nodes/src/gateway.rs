@@ -41,7 +41,7 @@ use mesh::{Event, Mesh};
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use uuid::Uuid;
 
 use crate::game::GameWorld;
@@ -127,6 +127,7 @@ pub struct App {
     creations: Limiter,
     failures: Limiter,
     sent: Sent,
+    censuses: Semaphore,
     atlas: Atlas,
     feed: MapFeed,
     readiness: LastReadiness,
@@ -179,6 +180,7 @@ pub async fn serve(ctx: GatewayContext) -> Result<Gateway, StartError> {
         creations: Limiter::new(config.creations),
         failures: Limiter::new(config.failures),
         sent: Sent::default(),
+        censuses: Semaphore::new(census::CENSUSES),
         feed: MapFeed::new(),
         readiness: LastReadiness::default(),
         random: Mutex::new(StdRng::from_seed(ctx.secret)),

@@ -149,7 +149,8 @@ mod tests {
     #[test]
     fn cells_become_runs_row_by_row() {
         let cell = |island, x, y| Cell::new(IslandId(island), x, y);
-        let cells = [cell(1, 2, 0), cell(1, 0, 0), cell(1, 1, 0), cell(1, 4, 0), cell(1, 5, 1), cell(2, 9, 9), cell(1, 4, 0)];
+        let cells =
+            [cell(1, 2, 0), cell(1, 0, 0), cell(1, 1, 0), cell(1, 4, 0), cell(1, 5, 1), cell(2, 9, 9), cell(1, 4, 0)];
         let runs = runs(cells);
         assert_eq!(runs[&IslandId(1)], [Run(0, 0, 3), Run(0, 4, 1), Run(1, 5, 1)]);
         assert_eq!(runs[&IslandId(2)], [Run(9, 9, 1)]);

@@ -79,8 +79,8 @@ pub mod codes {
     pub const TICKET_USED: &str = "ticket_used";
     /// The ticket is not one that this frontend made.
     pub const TICKET_FORGED: &str = "ticket_forged";
-    /// The resume token is unknown here or no longer valid.
-    pub const RESUME_UNKNOWN: &str = "resume_unknown";
+    /// The session of this token is over.
+    pub const SESSION_ENDED: &str = "session_ended";
     /// No place is left on this frontend.
     pub const FULL: &str = "full";
     /// The frontend cannot do this at the moment: its lease or its store is away. Try again.

@@ -358,6 +358,7 @@ impl<R: Rules> WorldLoop<R> {
         let tick_us = self.timing.percentiles();
         let mut load = Load { tick_p99_us: tick_us[1] as u32, ..Load::default() };
         load.sees = self.seen.iter().map(|c| (c.island.0, c.x, c.y)).collect();
+        load.crowds = self.world.reals().map(|r| r.cell()).map(|c| (c.island.0, c.x, c.y)).collect();
         self.rules.load(&mut load);
         self.mesh.set_load(Bytes::from(load.encode()));
         self.reporter.send_replace(Arc::new(WorldReport {

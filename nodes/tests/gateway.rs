@@ -1,5 +1,7 @@
 //! The gateway over real HTTP, with real hubs in a cluster in memory.
 
+#[path = "gateway/schema.rs"]
+mod schema;
 #[path = "gateway/site.rs"]
 mod site;
 
@@ -9,6 +11,7 @@ use std::sync::atomic::Ordering;
 use cartographer::geometry::ObjectId;
 use estate::player::{self, Claim, Claimant};
 use futures_util::{SinkExt, StreamExt};
+use schema::Description;
 use serde_json::{Value, json};
 use site::{BEAST, Mood, Site, answer, tight, until};
 use tokio_tungstenite::tungstenite::Message;
@@ -53,7 +56,14 @@ async fn every_bad_request_gets_its_code_as_json() {
         ("POST", "/v1/accounts", json_type, r#"{"name":"ayu"}"#, 400, "bad_body"),
         ("POST", "/v1/accounts", json_type, r#"{"name":7,"password":"correct horse"}"#, 400, "bad_body"),
         ("POST", "/v1/accounts", json_type, r#"{"name":"ayu","password":["x"]}"#, 400, "bad_body"),
-        ("POST", "/v1/accounts", json_type, r#"{"name":"ayu","password":"correct horse","admin":true}"#, 400, "bad_body"),
+        (
+            "POST",
+            "/v1/accounts",
+            json_type,
+            r#"{"name":"ayu","password":"correct horse","admin":true}"#,
+            400,
+            "bad_body",
+        ),
         ("POST", "/v1/accounts", json_type, r#"{"name":"","password":"correct horse"}"#, 400, "bad_name"),
         ("POST", "/v1/accounts", json_type, r#"{"name":"a b","password":"correct horse"}"#, 400, "bad_name"),
         ("POST", "/v1/accounts", json_type, r#"{"name":"a\u0000b","password":"correct horse"}"#, 400, "bad_name"),
@@ -63,7 +73,14 @@ async fn every_bad_request_gets_its_code_as_json() {
         ("POST", "/v1/accounts", json_type, &long_password, 400, "bad_password"),
         ("POST", "/v1/accounts", json_type, &big, 413, "body_too_large"),
         ("POST", "/v1/sessions", json_type, "null", 400, "bad_body"),
-        ("POST", "/v1/sessions", json_type, r#"{"name":"nobody","password":"correct horse"}"#, 401, "wrong_credentials"),
+        (
+            "POST",
+            "/v1/sessions",
+            json_type,
+            r#"{"name":"nobody","password":"correct horse"}"#,
+            401,
+            "wrong_credentials",
+        ),
         ("POST", "/v1/sessions", json_type, r#"{"name":"\u0001","password":"x"}"#, 401, "wrong_credentials"),
         ("POST", "/v1/sessions", json_type, &long_password, 401, "wrong_credentials"),
         ("POST", "/v1/sessions", json_type, r#"{"name":"a","password":"b","island":-1}"#, 400, "bad_body"),
@@ -101,6 +118,45 @@ async fn every_bad_request_gets_its_code_as_json() {
     let text = String::from_utf8(counted.bytes.to_vec()).unwrap();
     let line = r#"wildmesh_refused_total{node="gateway-1",reason="wrong_credentials",role="gateway"} 3"#;
     assert!(text.lines().any(|l| l == line), "refusals are counted by reason:\n{text}");
+}
+
+#[test]
+fn the_examples_of_the_description_fit_its_schemas() {
+    assert!(Description::new().check_examples() > 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_are_as_described() {
+    let site = Site::new();
+    let gateway = site.gateway("gateway-1").await;
+    let described = Description::new();
+    let _frontend = site.frontend("frontend-1", Mood::Welcoming, 3);
+    let (_zoo, zoo_tasks) = site.beast("zoo-1");
+    gateway.until_frontends(1).await;
+    let check = |method: &str, path: &str, status: u16, got: &site::Answer| {
+        assert_eq!(got.status, status, "{method} {path}: {}", got.json);
+        described.check(method, path, status, &got.json);
+    };
+    let account = json!({ "name": "ayu", "password": "correct horse" });
+    check("post", "/v1/accounts", 201, &gateway.post("/v1/accounts", account.clone()).await);
+    check("post", "/v1/accounts", 409, &gateway.post("/v1/accounts", account.clone()).await);
+    check("post", "/v1/accounts", 400, &gateway.post("/v1/accounts", json!({})).await);
+    let opened = gateway.post("/v1/sessions", account).await;
+    check("post", "/v1/sessions", 201, &opened);
+    let path = format!("/v1/sessions/{}", opened.json["session"].as_str().unwrap());
+    check("get", "/v1/sessions/{id}", 200, &gateway.get(&path).await);
+    check("get", "/v1/sessions/{id}", 404, &gateway.get("/v1/sessions/x").await);
+    until("all nodes report", async || {
+        let nodes = gateway.get("/v1/mesh").await.json["nodes"].as_array().cloned().unwrap_or_default();
+        nodes.iter().filter(|node| node["report"].is_object()).count() == 3
+    })
+    .await;
+    for path in ["/v1/islands", "/v1/nodes", "/v1/mesh", "/v1/openapi.json", "/health"] {
+        check("get", path, 200, &gateway.get(path).await);
+    }
+    until("the gateway is ready", async || gateway.get("/ready").await.status == 200).await;
+    check("get", "/ready", 200, &gateway.get("/ready").await);
+    zoo_tasks.stop();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -328,7 +384,8 @@ async fn the_mesh_is_told_by_every_node_and_contradictions_are_marked() {
     let (_zoo, zoo_tasks) = site.beast("zoo-1");
     until("the mesh is whole", async || {
         let mesh = gateway.get("/v1/mesh").await.json;
-        mesh["whole"] == true && mesh["nodes"].as_array().unwrap().iter().filter(|n| n["report"].is_object()).count() == 3
+        mesh["whole"] == true
+            && mesh["nodes"].as_array().unwrap().iter().filter(|n| n["report"].is_object()).count() == 3
     })
     .await;
     let mesh = gateway.get("/v1/mesh").await.json;
@@ -354,11 +411,14 @@ async fn the_live_map_shows_nodes_and_frames_unchanged() {
     let url = format!("{}/v1/map?island=3", gateway.base.replace("http", "ws"));
     let (mut socket, _) = tokio_tungstenite::connect_async(&url).await.expect("the map opens");
     let (mut reset, mut seen_beast, mut seen_nodes) = (false, false, false);
+    let described = Description::new();
     while !(seen_beast && seen_nodes) {
         match socket.next().await.expect("the map goes on").expect("the map goes on") {
             Message::Text(text) => {
                 let message: Value = serde_json::from_str(&text).unwrap();
                 reset |= message["type"] == "reset";
+                described
+                    .check_schema(if message["type"] == "nodes" { "NodesMessage" } else { "ResetMessage" }, &message);
                 let rows = message["nodes"].as_array().cloned().unwrap_or_default();
                 let row = rows.iter().find(|row| row["id"] == "zoo-1");
                 seen_nodes |= row.is_some_and(|row| {

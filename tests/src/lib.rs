@@ -4,3 +4,6 @@
 //! checks are apart from one another.
 
 pub mod sim;
+
+pub mod net;
+pub mod processes;

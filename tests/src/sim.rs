@@ -113,3 +113,18 @@ async fn simulate(config: &SimConfig) -> Outcome {
     cluster.stop();
     outcome
 }
+
+/// The planted bug of this name; none without a name. `None` if no bug is called so.
+pub fn planted(name: Option<&str>) -> Option<PlantedBugs> {
+    let mut bugs = PlantedBugs::default();
+    match name {
+        None => {}
+        Some("no_gap_repair") => bugs.no_gap_repair = true,
+        Some("no_verify") => bugs.no_verify = true,
+        Some("no_version_check") => bugs.no_version_check = true,
+        Some("no_keyframe_removal") => bugs.no_keyframe_removal = true,
+        Some("no_ghost_ageing") => bugs.no_ghost_ageing = true,
+        Some(_) => return None,
+    }
+    Some(bugs)
+}

@@ -69,7 +69,7 @@ impl<V> Ghost<V> {
     }
 }
 
-/// Ghosts that left, remembered so that late frames do not bring them back.
+/// Objects that left, remembered so that late frames do not bring them back.
 #[derive(Debug, Default)]
 pub(super) struct Departed {
     last: FxHashMap<ObjectId, Gone>,
@@ -87,7 +87,8 @@ impl Departed {
         self.last.len()
     }
 
-    fn note(&mut self, now: u64, id: ObjectId, state: (Epoch, u64)) {
+    /// Notes the state in which an object left; a later one that was noted before stays.
+    pub(super) fn note(&mut self, now: u64, id: ObjectId, state: (Epoch, u64)) {
         let until = now + REMEMBER_MS;
         let gone = self.last.entry(id).or_insert(Gone { state, until });
         *gone = Gone { state: gone.state.max(state), until };

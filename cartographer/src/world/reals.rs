@@ -159,6 +159,8 @@ impl<B: Body> World<B> {
         let now = self.advance(now);
         let real = self.reals.remove(&id)?;
         self.quit_cell(now, real.cell, real.slot);
+        // A late frame of an earlier owner must not pass for news of a later one.
+        self.departed.note(now, id, (real.epoch, real.version + 1));
         if let Some(cell) = real.said {
             self.removed.push(Removed { cell, id, epoch: real.epoch, version: real.version + 1 });
         }

@@ -4,6 +4,7 @@ mod alone;
 mod client;
 mod hostile;
 mod mesh;
+mod pair;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,12 +1,10 @@
 //! Broken maps: each is refused with the file, the layer and the reason; none makes the reader panic or swell.
 
-use std::io::Write as _;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cartographer::terrain::{Terrain, open_folder};
 
-use super::small::{MAP, TILESET, folder, open, write};
+use super::small::{MAP, TILESET, around_data, folder, open, words, write, zlib};
 
 /// A map is refused.
 struct Refused<'a> {
@@ -216,16 +214,9 @@ fn broken_tilesets_are_refused() {
     check(MAP, &many, Refused { file: "map.tmx", layer: "", because: "has more than 255 kinds of ground" });
 }
 
-fn zlib(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
-    encoder.write_all(bytes).expect("memory takes it");
-    encoder.finish().expect("memory takes it")
-}
-
 /// The map with the ground's data replaced is refused for that layer.
 fn ground(attributes: &str, data: &str, because: &str) {
-    let (before, rest) = MAP.split_once("<data encoding=\"csv\">").expect("the map has data");
-    let after = rest.split_once("</data>").expect("the map has data").1;
+    let (before, _, after) = around_data(0);
     let map = format!("{before}<data {attributes}>{data}</data>{after}");
     check(&map, TILESET, Refused { file: "map.tmx", layer: "ground", because });
 }
@@ -283,8 +274,7 @@ fn a_layer_that_unfolds_without_end_is_refused_without_unfolding_it() {
 #[test]
 fn wrong_chunks_of_an_infinite_map_are_refused() {
     let infinite = |chunks: &str, layer: &str, because: &str| {
-        let (before, rest) = MAP.split_once("<data encoding=\"csv\">").expect("the map has data");
-        let after = rest.split_once("</data>").expect("the map has data").1;
+        let (before, _, after) = around_data(0);
         let map = format!("{before}<data encoding=\"csv\">{chunks}</data>{after}")
             .replace("infinite=\"0\"", "infinite=\"1\"");
         check(&map, TILESET, Refused { file: "map.tmx", layer, because });
@@ -363,14 +353,9 @@ fn wrong_objects_are_refused_by_layer_and_name() {
 #[test]
 fn no_damage_to_a_file_makes_the_reader_panic() {
     let packed = {
-        let (before, rest) = MAP.split_once("<data encoding=\"csv\">").expect("the map has data");
-        let (csv, after) = rest.split_once("</data>").expect("the map has data");
-        let bytes: Vec<u8> =
-            csv.split(',').flat_map(|n| n.trim().parse::<u32>().expect("a number").to_le_bytes()).collect();
-        format!(
-            "{before}<data encoding=\"base64\" compression=\"zlib\">{}</data>{after}",
-            STANDARD.encode(zlib(&bytes))
-        )
+        let (before, csv, after) = around_data(0);
+        let data = STANDARD.encode(zlib(&words(csv)));
+        format!("{before}<data encoding=\"base64\" compression=\"zlib\">{data}</data>{after}")
     };
     let island = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../islands/ulleung.tmj");
     let json = std::fs::read(island).expect("the island is there");

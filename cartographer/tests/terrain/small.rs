@@ -1,5 +1,6 @@
 //! A small island in the editor's format, to be saved in other ways and to be broken.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -111,4 +112,26 @@ pub(crate) fn open(map_file: &str, map: impl AsRef<[u8]>, tileset: &str) -> Resu
     let opened = Terrain::open(write(&folder, map_file, map));
     let _ = std::fs::remove_dir_all(folder);
     opened
+}
+
+/// The CSV of the map's first (0) or second (1) tile layer, and what stands before and after it and its `<data>`.
+pub(crate) fn around_data(nth: usize) -> (&'static str, &'static str, &'static str) {
+    let (start, _) = MAP.match_indices("<data ").nth(nth).expect("the map has two tile layers");
+    let (csv, after) = MAP[start..].split_once("</data>").expect("data ends");
+    (&MAP[..start], csv.split_once('>').expect("the element begins").1, after)
+}
+
+/// The tile numbers of this CSV as the editor packs them.
+pub(crate) fn words(csv: &str) -> Vec<u8> {
+    csv.split(',').flat_map(|n| n.trim().parse::<u32>().expect("a tile number").to_le_bytes()).collect()
+}
+
+pub(crate) fn zlib(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("memory takes it")
+}
+
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("memory takes it")
 }

@@ -262,6 +262,28 @@ async fn a_store_that_never_answers_leaves_the_outcome_open_and_a_later_save_set
     assert_eq!(present(&store).x, 6);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_release_whose_reply_was_lost_can_be_repeated_or_taken_back() {
+    for repeat in [true, false] {
+        let store = born().await;
+        let mut ann = take(&store, &node("a", 1), nobody_is_gone).await;
+        store.faults().at(0, Fault::LoseReply);
+        store.faults().random(1, Rates { refuse: 1_000, ..Rates::default() });
+        ann.document.x = 5;
+        release(&store, &mut ann).await.expect_err("cut off after the write");
+        assert_eq!(present(&store).owner, None);
+        store.faults().clear();
+        ann.document.x = 6;
+        if repeat {
+            release(&store, &mut ann).await.expect("again");
+        } else {
+            save(&store, &mut ann, Ack::Durable).await.expect("nobody has claimed it since");
+        }
+        let present = present(&store);
+        assert_eq!((present.x, present.epoch, present.owner.is_none()), (6, 1, repeat));
+    }
+}
+
 /// What many owners were told, epoch by epoch.
 #[derive(Default)]
 struct Log {

@@ -223,7 +223,7 @@ impl Client {
     /// The peer is gone.
     pub(crate) fn gone(&mut self, now_ms: u64, node: &NodeId) {
         for id in self.calls_to(node) {
-            self.end(now_ms, id, Err(CallError::Gone { peer: node.clone(), sent: true }));
+            self.end(now_ms, id, Err(CallError::Gone { peer: node.clone() }));
         }
         self.peers.remove(node);
     }

@@ -1,8 +1,8 @@
 //! The directory in etcd.
 //!
-//! Every call has a deadline of its own. A call that surely did not reach etcd is tried again on another member; a write
-//! whose outcome is unknown is NEVER repeated here, it is reported as ambiguous. Watches do not resume: they end, and say
-//! so. Lists are read in pages of one revision, so that a large district does not hit gRPC's message limit.
+//! Every call has a deadline of its own. A call that surely did not reach etcd is tried again on another member; a
+//! write whose outcome is unknown is NEVER repeated here, it is reported as ambiguous. Watches do not resume: they end,
+//! and say so. Lists are read in pages of one revision, so that a large district does not hit gRPC's message limit.
 
 mod link;
 mod outcome;
@@ -97,6 +97,9 @@ impl EtcdDirectory {
                     Ok(answer) => return Ok(answer),
                     Err(error) => Failure::of(&error),
                 };
+                if failure.ends_client() {
+                    self.link.suspect();
+                }
                 if tries >= self.tries || !failure.may_retry(effect) {
                     return Err(failure.into_error(effect, &self.endpoints));
                 }

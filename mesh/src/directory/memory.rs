@@ -1,8 +1,8 @@
 //! The in-process directory: what `wildmesh up` runs on by default, and what tests and the simulation run on.
 //!
-//! It keeps etcd's semantics on tokio's clock, so that simulated time drives it, and is repeatable: the same calls at the
-//! same times give the same answers. Every node gets a client of its own, which can be cut off and troubled alone. It
-//! NEVER outlives its process and NEVER reaches another.
+//! It keeps etcd's semantics on tokio's clock, so that simulated time drives it, and is repeatable: the same calls at
+//! the same times give the same answers. Every node gets a client of its own, which can be cut off and troubled alone.
+//! It NEVER outlives its process and NEVER reaches another.
 
 mod core;
 mod faults;
@@ -40,8 +40,8 @@ struct Shared {
 }
 
 impl MemoryDirectory {
-    /// Makes an empty directory. Leases end and delayed events arrive for as long as `tasks`, which MUST NOT be those of
-    /// a node that may be stopped or frozen alone, run. The seed decides all chances of its clients.
+    /// Makes an empty directory. Leases end and delayed events arrive for as long as `tasks` run, which MUST NOT be
+    /// those of a node that may be stopped or frozen alone. The seed decides all chances of its clients.
     pub fn start(tasks: &Tasks, seed: u64) -> MemoryDirectory {
         let shared = Arc::new(Shared { core: Mutex::new(Core::new()), sooner: Notify::new(), clients: Mutex::new(0) });
         tasks.spawn(run_clock(shared.clone()));

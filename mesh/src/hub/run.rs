@@ -155,8 +155,12 @@ impl Hub {
             () = self.shared.resubscribe.notified() => Woken::Other,
             Some(answer) = self.answers.recv() => Woken::Answer(answer),
             Some(order) = self.orders.recv() => Woken::Order(order),
-            // The room is given back at once; `settle` takes it.
-            _ = self.transport.commands.reserve(), if crowded => Woken::Other,
+            permit = self.transport.commands.reserve(), if crowded => {
+                if let (Ok(permit), Some(command)) = (permit, self.outbox.pop_front()) {
+                    permit.send(command);
+                }
+                Woken::Other
+            }
             () = self.outlet.room(), if behind => Woken::Other,
             () = sleep_until(due) => Woken::Other,
         }
@@ -368,13 +372,12 @@ impl Hub {
         for effect in self.membership.take_effects() {
             match effect {
                 membership::Effect::Transport(command) => match command {
-                    Command::Publish { .. } | Command::Send { .. } | Command::Answer { .. } => {
+                    // Greetings and pings are said again when they get lost.
+                    Command::Send { .. } | Command::Answer { .. } => {
                         self.transport.command(command);
                     }
-                    Command::Connect { .. }
-                    | Command::Disconnect { .. }
-                    | Command::Subscribe(_)
-                    | Command::Unsubscribe(_) => self.must(command),
+                    // Connections, subscriptions, and heartbeats: a busy world does not make this node look dead.
+                    _ => self.must(command),
                 },
                 membership::Effect::Refresh => self.refresh.notify_one(),
                 membership::Effect::Tell(event) => {

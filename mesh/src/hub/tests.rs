@@ -4,6 +4,7 @@ mod calls;
 mod chaos;
 mod flow;
 mod links;
+mod real;
 mod strangers;
 
 use std::sync::Arc;

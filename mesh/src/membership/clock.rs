@@ -37,6 +37,11 @@ impl Clock {
         self.samples.push_back(Sample { rtt_us, offset_us });
     }
 
+    /// True once there was an exchange.
+    pub(crate) fn known(&self) -> bool {
+        !self.samples.is_empty()
+    }
+
     /// What to add to the peer's clock to get ours, in microseconds; 0 before the first exchange.
     pub(crate) fn offset_us(&self) -> i64 {
         self.best().map_or(0, |sample| sample.offset_us)

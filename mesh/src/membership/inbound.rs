@@ -13,16 +13,16 @@ use crate::transport::Route;
 use crate::wire::{Bytes32, Hello, Reply};
 
 /// Greetings under way at most; beyond it the oldest is forgotten, and will be said again.
-const GREETERS: usize = 256;
+pub(super) const GREETERS: usize = 256;
 
 /// How long a greeter may take to answer the challenge, in milliseconds.
 const CHALLENGE_MS: u64 = 10_000;
 
 /// How long a proven greeter may wait until the directory shows it, in milliseconds.
-const UNREGISTERED_MS: u64 = 2_000;
+pub(super) const UNREGISTERED_MS: u64 = 2_000;
 
 /// Refused nodes that are remembered for people to see; beyond it the one refused longest ago is forgotten.
-const STRANGERS: usize = 32;
+pub(super) const STRANGERS: usize = 32;
 
 /// What is remembered of a stranger's name, in characters.
 const NAME_CHARS: usize = 64;
@@ -116,6 +116,8 @@ impl Membership {
             self.greeters.iter().rposition(|g| g.proven && g.node == *node && g.hello.incarnation == incarnation);
         let Some(place) = place else { return false };
         let Greeter { route, hello, .. } = self.greeters.remove(place);
+        // Whatever else this life said before is over.
+        self.greeters.retain(|g| g.node != *node || g.hello.incarnation != incarnation || !g.proven);
         if let Some(old) = peer.route.replace(route.clone()) {
             self.routes.remove(&old);
         }

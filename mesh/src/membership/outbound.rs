@@ -4,13 +4,19 @@ use rand::RngCore;
 use tracing::{debug, warn};
 
 use super::greeting::{Exchange, Refusal, Side};
+use super::inbound::UNREGISTERED_MS;
 use super::peer::{Greeting, Reason};
-use super::{Membership, Now, PING_MS};
+use super::{Membership, Now, PING_MAX_MS, PING_MS};
 use crate::record::NodeId;
 use crate::wire::{Bytes32, Hello, Request};
 
 /// How long an answer to a greeting is waited for: at first and at most, in milliseconds.
 const ANSWER_MS: (u64, u64) = (250, 4_000);
+
+/// How long the welcome is waited for, in milliseconds: the peer may have to ask the directory first.
+const WELCOME_MS: u64 = 3_000;
+
+const _: () = assert!(WELCOME_MS > UNREGISTERED_MS, "a refusal for want of a record comes before the greeting is said again");
 
 /// The pause after a refusal that may pass by itself: the first and the longest, in milliseconds.
 const PASSING_MS: (u64, u64) = (200, 5_000);
@@ -75,7 +81,7 @@ impl Membership {
         let link = peer.link;
         if self.key.verify(Side::Greeted, &exchange, proof) {
             let proof = self.key.prove(Side::Greeter, &exchange);
-            let until_ms = now.ms() + pause(ANSWER_MS, peer.failures + 1);
+            let until_ms = now.ms() + WELCOME_MS;
             peer.greeting = Greeting::Proved { number, until_ms };
             self.send(link, &Request::Proof { number, proof }, b"");
         } else {
@@ -146,28 +152,31 @@ impl Membership {
         }
     }
 
-    /// Pings a greeted peer every [`PING_MS`], twice as often while it owes an answer.
+    /// Pings a greeted peer every [`PING_MS`], twice as often while it owes an answer, and as often as it takes at first.
     pub(super) fn ping_if_due(&mut self, now: Now, node: &NodeId) {
         let Some(peer) = self.peers.get_mut(node) else { return };
         if peer.greeting != Greeting::Done || now.ms() < peer.next_ping_ms {
             return;
         }
-        self.last_ping += 1;
-        let id = self.last_ping;
-        peer.next_ping_ms = now.ms() + if peer.ping.is_some() { PING_MS / 2 } else { PING_MS };
-        peer.ping = Some(super::peer::Ping { id, sent_us: now.us });
+        let pause_ms = match (peer.clock.known(), peer.owes_answer) {
+            (false, _) => ANSWER_MS.0,
+            (true, true) => PING_MS / 2,
+            (true, false) => PING_MS,
+        };
+        peer.next_ping_ms = now.ms() + pause_ms;
+        peer.owes_answer = true;
         let link = peer.link;
-        self.send(link, &Request::Ping { id }, b"");
+        self.send(link, &Request::Ping { sent_us: now.us }, b"");
     }
 
     /// The peer answered a ping.
-    pub(super) fn ponged(&mut self, now: Now, node: &NodeId, id: u64, clock_us: u64) {
+    pub(super) fn ponged(&mut self, now: Now, node: &NodeId, sent_us: u64, clock_us: u64) {
         let Some(peer) = self.peers.get_mut(node) else { return };
         peer.answered_ms = now.ms();
-        // An answer to an earlier ping shows life, but not how long the trip took.
-        if let Some(ping) = peer.ping.filter(|ping| ping.id == id) {
-            peer.clock.sample(ping.sent_us, now.us, clock_us);
-            peer.ping = None;
+        peer.owes_answer = false;
+        // The peer sends back what we sent; it is believed only if it can be so.
+        if sent_us <= now.us && now.us - sent_us <= PING_MAX_MS * 1000 {
+            peer.clock.sample(sent_us, now.us, clock_us);
         }
         self.settle(now, node);
     }

@@ -24,6 +24,8 @@ pub(super) enum Reason {
     Refused(Refusal),
     /// The peer has not greeted us.
     NotGreetedBack,
+    /// Its clock is not known yet.
+    NoClock,
     /// The connection broke.
     Broken,
     /// No heartbeat.
@@ -42,6 +44,7 @@ impl fmt::Display for Reason {
             Reason::Greeting => f.write_str("being greeted"),
             Reason::NoAnswer => f.write_str("does not answer greetings"),
             Reason::Refused(refusal) => write!(f, "greeting refused: this node {refusal}"),
+            Reason::NoClock => f.write_str("has not told its clock"),
             Reason::NotGreetedBack => f.write_str("has not greeted this node"),
             Reason::Broken => f.write_str("the connection broke"),
             Reason::Silent => write!(f, "not heard for {SILENT_MS} ms"),
@@ -63,13 +66,6 @@ pub(super) enum Greeting {
     Proved { number: u64, until_ms: u64 },
     /// The peer let us in.
     Done,
-}
-
-/// A ping that is under way.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ping {
-    pub(super) id: u64,
-    pub(super) sent_us: u64,
 }
 
 /// One peer.
@@ -104,7 +100,8 @@ pub(super) struct Peer {
     /// Since when the peer is known not to hear us.
     pub(super) unlisted_ms: Option<u64>,
     pub(super) next_ask_ms: u64,
-    pub(super) ping: Option<Ping>,
+    /// True if a ping was not answered yet.
+    pub(super) owes_answer: bool,
     pub(super) next_ping_ms: u64,
 
     pub(super) clock: Clock,
@@ -137,7 +134,7 @@ impl Peer {
             answered_ms: now_ms,
             unlisted_ms: None,
             next_ask_ms: now_ms,
-            ping: None,
+            owes_answer: false,
             next_ping_ms: now_ms,
             clock: Clock::default(),
             load: Bytes::new(),
@@ -180,24 +177,27 @@ impl Peer {
         self.forget_evidence();
     }
 
+    /// What was heard counts no longer. That the peer does not hear us still does, until it says otherwise.
     fn forget_evidence(&mut self) {
         self.heard_ms = None;
-        self.unlisted_ms = None;
-        self.ping = None;
+        self.owes_answer = false;
     }
 
-    /// This node slept for `gap_ms`: that time counts for nobody.
-    pub(super) fn forgive(&mut self, gap_ms: u64) {
-        self.greeted_ms += gap_ms;
-        self.answered_ms += gap_ms;
-        self.heard_ms = self.heard_ms.map(|heard| heard + gap_ms);
-        self.unlisted_ms = self.unlisted_ms.map(|unlisted| unlisted + gap_ms);
+    /// This node slept for `gap_ms`, until now: that time counts for nobody.
+    pub(super) fn forgive(&mut self, now_ms: u64, gap_ms: u64) {
+        let later = |time_ms: u64| time_ms.saturating_add(gap_ms).min(now_ms);
+        self.greeted_ms = later(self.greeted_ms);
+        self.answered_ms = later(self.answered_ms);
+        self.heard_ms = self.heard_ms.map(later);
+        self.unlisted_ms = self.unlisted_ms.map(later);
     }
 
-    /// True if this node hears it: greeted, and its heartbeats come.
+    /// True if this node hears it: greeted, and its heartbeats come. Who was suspect gets no grace for the first one:
+    /// else a new link would count as good for a while, again and again.
     pub(super) fn heard(&self, now_ms: u64) -> bool {
-        let last_ms = self.heard_ms.unwrap_or(0).max(self.greeted_ms);
-        self.greeting == Greeting::Done && now_ms.saturating_sub(last_ms) <= SILENT_MS
+        let grace_ms = (self.state != PeerState::Suspect).then_some(self.greeted_ms);
+        let last_ms = self.heard_ms.max(grace_ms);
+        self.greeting == Greeting::Done && last_ms.is_some_and(|last_ms| now_ms.saturating_sub(last_ms) <= SILENT_MS)
     }
 
     /// What speaks against the peer. One that was suspect must be heard again, and hear us, before it is up.
@@ -212,7 +212,11 @@ impl Peer {
         if self.route.is_none() {
             return Err(Reason::NotGreetedBack);
         }
-        if !self.heard(now_ms) || (recovers && self.heard_ms.is_none()) {
+        // Programs translate what a peer says by its clock from the first moment.
+        if !self.clock.known() {
+            return Err(Reason::NoClock);
+        }
+        if !self.heard(now_ms) {
             return Err(Reason::Silent);
         }
         if now_ms.saturating_sub(self.answered_ms) > MUTE_MS {

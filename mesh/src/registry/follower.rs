@@ -115,8 +115,8 @@ impl Follower {
     async fn list(&mut self) -> directory::Result<usize> {
         let mut listing = self.read().await?;
         if !self.set.is_news(&listing) {
-            // A directory that lost its data has lost everybody's key: all get the time to register again before anybody
-            // is told dead.
+            // A directory that lost its data has lost everybody's key: all get the time to register again before
+            // anybody is told dead.
             tracing::error!(
                 revision = listing.revision,
                 "the directory went back in time: was it restored or emptied?"
@@ -141,8 +141,8 @@ impl Follower {
     }
 
     async fn tell(&mut self, outcome: Outcome) {
-        if outcome.own_key {
-            self.setup.link.look_after_key();
+        if let Some(revision) = outcome.own_key {
+            self.setup.link.look_after_key(revision);
         }
         if outcome.events.is_empty() {
             return;

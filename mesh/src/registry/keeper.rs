@@ -1,13 +1,13 @@
 //! Keeps this node's record in the directory, under a lease that is renewed three times in its life.
 //!
-//! Whatever it waits for, it says the moment the lease may have run out. A write whose outcome is unknown is followed by
-//! a look at what stands there; what stands under the own lease is adopted. It NEVER takes a name from the living, and
-//! NEVER waits for whoever listens.
+//! Whatever it waits for, it says the moment the lease may have run out. A write whose outcome is unknown is followed
+//! by a look at what stands there; what stands under the own lease is adopted. It NEVER takes a name from the living,
+//! and NEVER waits for whoever listens.
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::name::{self, Claim, Verdict};
 use super::{Config, OwnLease, RegistryEvent, State};
-use crate::directory::{self, CALL_DEADLINE, Directory, Error, LeaseId};
+use crate::directory::{self, CALL_DEADLINE, Directory, Error, LeaseId, Revision};
 use crate::record::NodeRecord;
 
 /// Renewals in the life of a lease.
@@ -34,8 +34,8 @@ const PAUSE_MOST: Duration = Duration::from_secs(2);
 /// How often to look whether a former life's lease has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// How long past its lease a former life's key may stay, before its node counts as alive: etcd ends leases in batches, and
-/// begins them anew when its leader changes.
+/// How long past its lease a former life's key may stay, before its node counts as alive: etcd ends leases in batches,
+/// and begins them anew when its leader changes.
 const NAME_GRACE: Duration = Duration::from_secs(3);
 
 /// Calls that fail in a row before the directory counts as down.
@@ -58,15 +58,22 @@ pub(super) struct Setup {
 #[derive(Debug, Default)]
 pub(super) struct Link {
     nudge: Notify,
-    key_touched: AtomicBool,
+    /// The latest revision at which the follower saw the own key gone or changed; 0: none that was not looked into.
+    key_touched: AtomicI64,
     trouble: Mutex<(u32, String)>,
 }
 
 impl Link {
-    /// The own key is gone or somebody else's.
-    pub(super) fn look_after_key(&self) {
-        self.key_touched.store(true, Ordering::SeqCst);
+    /// The own key was gone or somebody else's at this revision.
+    pub(super) fn look_after_key(&self, revision: Revision) {
+        self.key_touched.fetch_max(revision, Ordering::SeqCst);
         self.nudge.notify_one();
+    }
+
+    /// What the follower saw up to now is dealt with.
+    fn looked_into(&self, touched: Revision) {
+        // If it has seen more meanwhile, that stays to be looked into.
+        let _ = self.key_touched.compare_exchange(touched, 0, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     pub(super) fn follower_failed(&self, reason: String) {
@@ -109,6 +116,8 @@ pub(super) struct Keeper {
     value: Vec<u8>,
     ttl: Duration,
     lease: Option<Lease>,
+    /// The last revision at which the key surely stood as it should.
+    stands_at: Revision,
     /// True while the hub believes that this node may act as an owner.
     acting: bool,
     ever_registered: bool,
@@ -131,6 +140,7 @@ impl Keeper {
             value,
             ttl,
             lease: None,
+            stands_at: 0,
             acting: false,
             ever_registered: false,
             was_gone: false,
@@ -153,7 +163,8 @@ impl Keeper {
         self.setup.lease.end();
         match end {
             End::Taken(by) => {
-                tracing::error!(node = %by.node, incarnation = by.incarnation.0, at = by.request, "the node's name is taken");
+                let incarnation = by.incarnation.0;
+                tracing::error!(node = %by.node, incarnation, at = by.request, "the node's name is taken");
                 self.lose();
                 self.say(RegistryEvent::NameTaken { by: (*by).clone() });
                 self.setup.state.send_replace(State::Taken(by));
@@ -211,7 +222,11 @@ impl Keeper {
             Verdict::Mine if self.usable_lease().is_some() => return Ok(Verdict::Mine),
             // Ours, but so slow to come that it must be renewed first.
             Verdict::Mine => self.renew().await?,
-            Verdict::Take(expected) => self.take(expected).await?,
+            Verdict::Take(expected) => {
+                if self.take(expected).await? && self.usable_lease().is_some() {
+                    return Ok(Verdict::Mine);
+                }
+            }
             Verdict::Held(_) => return Ok(verdict),
         }
         Ok(Verdict::Take(0))
@@ -220,15 +235,19 @@ impl Keeper {
     /// Looks at what stands under the name, without touching it.
     async fn look(&mut self) -> directory::Result<Verdict> {
         let (directory, prefix) = (self.setup.directory.clone(), self.setup.config.district.prefix().to_owned());
-        let (entries, _) = self.attend(async move { directory.list(&prefix).await }).await?;
+        let (entries, revision) = self.attend(async move { directory.list(&prefix).await }).await?;
         let lease = self.lease.map(|lease| lease.id);
         let prefix = self.setup.config.district.prefix();
         let claim = Claim { me: &self.setup.config.record, key: &self.key, lease, had_it: self.ever_registered };
-        Ok(name::judge(prefix, &claim, &entries))
+        let verdict = name::judge(prefix, &claim, &entries);
+        if verdict == Verdict::Mine {
+            self.stands_at = revision;
+        }
+        Ok(verdict)
     }
 
-    /// Writes the record if the key is at the expected revision still.
-    async fn take(&mut self, expected: i64) -> directory::Result<()> {
+    /// Writes the record if the key is at the expected revision still; true if it was.
+    async fn take(&mut self, expected: Revision) -> directory::Result<bool> {
         let lease = match self.usable_lease() {
             Some(lease) => lease,
             None => self.grant().await?,
@@ -236,10 +255,13 @@ impl Keeper {
         let (directory, key, value) = (self.setup.directory.clone(), self.key.clone(), self.value.clone());
         let swapped = self.attend(async move { directory.swap(&key, expected, &value, Some(lease.id)).await }).await;
         match swapped {
-            Ok(_) => Ok(()),
+            Ok(written) => {
+                self.stands_at = written.unwrap_or(self.stands_at);
+                Ok(written.is_some())
+            }
             Err(Error::LeaseGone(_)) => {
                 self.lease = None;
-                Ok(())
+                Ok(false)
             }
             Err(error) => Err(error),
         }
@@ -308,10 +330,14 @@ impl Keeper {
             };
             next = lease.sent + self.ttl / RENEWALS;
             self.judge_directory();
-            // After a gap, or when the follower saw something about the own key, the key itself is looked at.
-            if self.setup.link.key_touched.swap(false, Ordering::SeqCst) || !self.acting {
+            // After a gap, or when the follower saw the own key gone, the key itself is looked at before acting on.
+            let touched = self.setup.link.key_touched.load(Ordering::SeqCst);
+            if touched > self.stands_at || !self.acting {
                 match self.look().await {
-                    Ok(Verdict::Mine) => self.act(),
+                    Ok(Verdict::Mine) => {
+                        self.setup.link.looked_into(touched);
+                        self.act();
+                    }
                     Ok(Verdict::Take(_)) => {
                         tracing::warn!(
                             key = self.key,
@@ -322,7 +348,6 @@ impl Keeper {
                     }
                     Ok(Verdict::Held(by)) => return End::Taken(by),
                     Err(error) => {
-                        self.setup.link.key_touched.store(true, Ordering::SeqCst);
                         self.failed(&error);
                         next = next.min(Instant::now() + RENEW_AGAIN);
                     }

@@ -28,8 +28,8 @@ pub(super) fn parse(prefix: &str, entry: &Entry) -> Option<NodeRecord> {
 pub(super) struct Outcome {
     /// What to tell, in order.
     pub(super) events: Vec<RegistryEvent>,
-    /// The own key is not as it should be: the keeper is to look.
-    pub(super) own_key: bool,
+    /// At this revision the own key was not as it should be: the keeper is to look.
+    pub(super) own_key: Option<Revision>,
 }
 
 /// The nodes of the district.
@@ -68,7 +68,8 @@ impl NodeSet {
 
     /// Takes a listing for the whole truth. What went is told before what came.
     pub(super) fn adopt(&mut self, listing: &Listing) -> Outcome {
-        let mut outcome = Outcome { own_key: true, ..Outcome::default() };
+        let missing = Some(listing.revision);
+        let mut outcome = Outcome { own_key: missing, ..Outcome::default() };
         let entries: BTreeMap<&str, &Entry> = listing.entries.iter().map(|entry| (entry.key.as_str(), entry)).collect();
         let gone: Vec<String> = self.known.keys().filter(|key| !entries.contains_key(key.as_str())).cloned().collect();
         for key in gone {
@@ -76,7 +77,7 @@ impl NodeSet {
         }
         for entry in &listing.entries {
             if entry.key == self.own_key {
-                outcome.own_key = !self.is_mine(entry);
+                outcome.own_key = missing.filter(|_| !self.is_mine(entry));
             } else {
                 self.put(entry, &mut outcome);
             }
@@ -93,14 +94,14 @@ impl NodeSet {
             WatchEvent::Put(entry) if entry.modified > self.listed => {
                 self.latest = self.latest.max(entry.modified);
                 if entry.key == self.own_key {
-                    outcome.own_key = !self.is_mine(entry);
+                    outcome.own_key = Some(entry.modified).filter(|_| !self.is_mine(entry));
                 } else {
                     self.put(entry, &mut outcome);
                 }
             }
             WatchEvent::Deleted { key, revision } if *revision > self.listed => {
                 self.latest = self.latest.max(*revision);
-                outcome.own_key = *key == self.own_key;
+                outcome.own_key = Some(*revision).filter(|_| *key == self.own_key);
                 self.remove(key, &mut outcome);
             }
             _ => {}
@@ -116,7 +117,7 @@ impl NodeSet {
         let Some(record) = parse(&self.prefix, entry) else { return };
         if record.node == self.me.node {
             // Our name in another role: the keeper judges who has it. It is no peer of ours.
-            outcome.own_key = true;
+            outcome.own_key = outcome.own_key.max(Some(entry.modified));
             return;
         }
         match self.known.insert(entry.key.clone(), record.clone()) {
@@ -237,11 +238,11 @@ mod tests {
         let mut set = set();
         let mine = set.adopt(&listing(1, &[entry("me", 1, 1)]));
         assert_eq!(mine, Outcome::default());
-        assert!(set.adopt(&listing(2, &[])).own_key, "missing");
+        assert_eq!(set.adopt(&listing(2, &[])).own_key, Some(2), "missing");
         let other = Entry { value: serde_json::to_vec(&record("me", 2)).unwrap(), ..entry("me", 2, 3) };
         let taken = set.apply(&WatchEvent::Put(other));
-        assert_eq!(taken, Outcome { events: vec![], own_key: true });
-        assert!(set.apply(&WatchEvent::Deleted { key: key("me"), revision: 4 }).own_key);
+        assert_eq!(taken, Outcome { events: vec![], own_key: Some(3) });
+        assert_eq!(set.apply(&WatchEvent::Deleted { key: key("me"), revision: 4 }).own_key, Some(4));
         assert!(set.snapshot().is_empty());
     }
 }

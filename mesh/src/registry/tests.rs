@@ -46,8 +46,13 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) fn start(directory: Arc<dyn Directory>, record: NodeRecord) -> Node {
+        Node::start_with(directory, config(record))
+    }
+
+    pub(super) fn start_with(directory: Arc<dyn Directory>, config: Config) -> Node {
         let tasks = Tasks::simulated();
-        let (registry, events) = start(config(record.clone()), directory, &tasks);
+        let record = config.record.clone();
+        let (registry, events) = start(config, directory, &tasks);
         Node { tasks, registry, events, record }
     }
 

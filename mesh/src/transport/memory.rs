@@ -8,8 +8,11 @@
 //! A node whose [`Tasks`] stop is dead to the others at once, as if its process was killed: their links break. One whose
 //! tasks are frozen is merely silent. A name that is used again takes the place of its former life.
 
-mod faults;
 mod network;
+
+mod faults;
+mod flight;
+mod links;
 
 #[cfg(test)]
 mod tests;

@@ -92,6 +92,8 @@ pub struct Limits {
     pub backlog_bytes: u64,
     /// The same, beyond which it is cut off in any case.
     pub backlog_hard_bytes: u64,
+    /// Bytes by which publishing may run ahead of even the fastest subscriber; beyond it the driver takes no commands.
+    pub pace_bytes: u64,
     /// How long a subscriber with too long a backlog may stand still.
     pub patience_ms: u64,
     /// How long a subscriber may take to report for the first time.
@@ -123,6 +125,7 @@ impl Limits {
         queue_bytes: 2 * MESSAGE_BYTES as u64,
         backlog_bytes: 32 << 20,
         backlog_hard_bytes: 128 << 20,
+        pace_bytes: 16 << 20,
         patience_ms: 1_000,
         greeting_ms: 10_000,
         pulse_ms: 250,
@@ -148,7 +151,8 @@ const _: () = {
     assert!(2 * limits.pulse_ms * (limits.idle_pulses as u64) < silence_ms, "a lost pulse is not silence");
     assert!(2 * limits.pulse_ms < limits.patience_ms, "a reader must have something to report within the patience");
     assert!(silence_ms < limits.greeting_ms, "a link notices first that its reports do not arrive");
-    assert!(limits.pulse_bytes * 8 < limits.backlog_bytes && limits.backlog_bytes < limits.backlog_hard_bytes);
+    assert!(limits.pulse_bytes * 8 < limits.pace_bytes, "reports come often enough to keep up the pace");
+    assert!(limits.pace_bytes < limits.backlog_bytes && limits.backlog_bytes < limits.backlog_hard_bytes);
 };
 
 /// What every part of the driver needs.
@@ -214,21 +218,16 @@ async fn run(
     let rng = StdRng::seed_from_u64(config.seed);
     let (interest, links) = (Interest::new(), FxHashMap::default());
     let mut node = Node { publisher, answers, interest, links, rng, driver, tasks };
-    let mut batch = Vec::with_capacity(BATCH);
     loop {
+        let ahead = node.publisher.ahead(now_ms());
         tokio::select! {
             biased;
             _ = tick.tick() => node.publisher.tick(now_ms()).await,
             event = node.publisher.event() => node.publisher.heard(event, now_ms()),
             Some(report) = reports.recv() => node.publisher.report(&report.token, report.sequence, now_ms()),
-            taken = commands.recv_many(&mut batch, BATCH) => {
-                if taken == 0 {
-                    return Ok(());
-                }
-                let now_ms = now_ms();
-                for command in batch.drain(..) {
-                    node.obey(command, now_ms).await;
-                }
+            command = commands.recv(), if !ahead => {
+                let Some(command) = command else { return Ok(()) };
+                node.obey_many(command, &mut commands, now_ms()).await;
                 // The sockets' tasks share this thread; what was just published leaves before more is taken.
                 tokio::task::yield_now().await;
             }
@@ -253,6 +252,18 @@ struct Link {
 }
 
 impl Node {
+    /// Obeys a command and some more that wait behind it.
+    async fn obey_many(&mut self, first: Command, more: &mut mpsc::Receiver<Command>, now_ms: u64) {
+        self.obey(first, now_ms).await;
+        for _ in 1..BATCH {
+            if self.publisher.ahead(now_ms) {
+                return;
+            }
+            let Ok(command) = more.try_recv() else { return };
+            self.obey(command, now_ms).await;
+        }
+    }
+
     async fn obey(&mut self, command: Command, now_ms: u64) {
         match command {
             Command::Publish { topic, parts } => self.publisher.publish(&topic, parts, now_ms).await,

@@ -358,14 +358,14 @@ impl Players {
                 self.shards.order(client, Order::Leave(*cell));
             }
             for cell in &change.entered {
-                let wires = keyframes.entry(*cell).or_insert_with(|| wires(world.keyframes(*cell)));
+                let wires = keyframes.entry(*cell).or_insert_with(|| wires(world.all_keyframes(*cell)));
                 self.shards.order(client, Order::Enter(*cell, wires.clone()));
                 fresh.insert((client, *cell));
             }
         }
         for (client, cells) in std::mem::take(&mut self.asked) {
             for cell in cells {
-                let wires = keyframes.entry(cell).or_insert_with(|| wires(world.keyframes(cell)));
+                let wires = keyframes.entry(cell).or_insert_with(|| wires(world.all_keyframes(cell)));
                 if !fresh.contains(&(client, cell)) {
                     self.shards.order(client, Order::Enter(cell, wires.clone()));
                 }

@@ -106,7 +106,9 @@ pub async fn player_of(app: &App, account: &Kept<AccountDocument>) -> ApiResult<
     let settled = account::settle(&*app.store, account.clone(), &birth(app)?, || app.random_u64()).await;
     let settled = settled.map_err(refusal)?;
     let found = player::find(&*app.store, settled.document.player).await.map_err(|error| failed(&error))?;
-    found.map(|kept| kept.document).ok_or_else(|| ApiError::unavailable("unavailable", "the player is not there yet", 1))
+    found
+        .map(|kept| kept.document)
+        .ok_or_else(|| ApiError::unavailable("unavailable", "the player is not there yet", 1))
 }
 
 async fn find(app: &App, name: &str) -> ApiResult<Option<Kept<AccountDocument>>> {
@@ -116,7 +118,8 @@ async fn find(app: &App, name: &str) -> ApiResult<Option<Kept<AccountDocument>>>
 fn check_password(password: &str) -> ApiResult<()> {
     let (characters, bytes) = (password.chars().count(), password.len());
     if characters < PASSWORD_MIN || bytes > PASSWORD_MAX_BYTES {
-        let message = format!("a password has at least {PASSWORD_MIN} characters and at most {PASSWORD_MAX_BYTES} bytes");
+        let message =
+            format!("a password has at least {PASSWORD_MIN} characters and at most {PASSWORD_MAX_BYTES} bytes");
         return Err(ApiError::bad("bad_password", message));
     }
     Ok(())

@@ -14,10 +14,14 @@ use serde::Serialize;
 
 use super::App;
 use super::disagree::{self, Disagreement};
+use super::error::{ApiError, ApiResult};
 use crate::load::Load;
 use crate::methods::{NODE_REPORT, NodeReport, ReportedLoad};
 use crate::report;
 use crate::world_loop::WorldReport;
+
+/// Times the whole mesh may be asked at once, at most: each asks every node.
+pub const CENSUSES: usize = 8;
 
 /// One row of `GET /v1/nodes`.
 #[derive(Clone, Debug, Serialize)]
@@ -77,7 +81,9 @@ pub async fn nodes(State(app): State<Arc<App>>) -> Json<Vec<NodeRow>> {
 }
 
 /// `GET /v1/mesh`
-pub async fn whole_mesh(State(app): State<Arc<App>>) -> Json<MeshAnswer> {
+pub async fn whole_mesh(State(app): State<Arc<App>>) -> ApiResult<Json<MeshAnswer>> {
+    let busy = || ApiError::unavailable("busy", "the mesh is being asked by many already", 1);
+    let _place = app.censuses.try_acquire().map_err(|_| busy())?;
     let rows = rows(&app.mesh);
     let mut reports = reports(&app.mesh, &app.own_report()).await;
     let views = reports.iter().map(|(node, said)| {
@@ -93,13 +99,13 @@ pub async fn whole_mesh(State(app): State<Arc<App>>) -> Json<MeshAnswer> {
         };
         Member { row, report, error }
     });
-    Json(MeshAnswer {
+    Ok(Json(MeshAnswer {
         asked_by: app.mesh.me().node.clone(),
         now_ms: app.mesh.now_ms(),
         whole: disagreements.is_empty(),
         disagreements,
         nodes: nodes.collect(),
-    })
+    }))
 }
 
 /// This gateway and every peer that the directory shows, by name.

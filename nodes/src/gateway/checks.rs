@@ -65,8 +65,7 @@ pub async fn health(State(app): State<Arc<App>>) -> Response {
         uptime_ms: u64,
     }
     let me = app.mesh.me();
-    let health =
-        Health { status: "alive", node: me.node.as_str(), version: &me.version, uptime_ms: app.mesh.now_ms() };
+    let health = Health { status: "alive", node: me.node.as_str(), version: &me.version, uptime_ms: app.mesh.now_ms() };
     fresh(Json(health).into_response())
 }
 
@@ -102,15 +101,10 @@ fn fresh(mut response: Response) -> Response {
 }
 
 async fn find(app: &App) -> Readiness {
-    let (directory, store, frontend) =
-        join3(within(directory(app)), within(store(app)), within(frontend(app))).await;
+    let (directory, store, frontend) = join3(within(directory(app)), within(store(app)), within(frontend(app))).await;
     let checks: Vec<Check> = [("directory", directory), ("store", store), ("frontend", frontend)]
         .into_iter()
-        .map(|(name, result)| Check {
-            name,
-            ok: result.is_ok(),
-            detail: result.unwrap_or_else(|why| why),
-        })
+        .map(|(name, result)| Check { name, ok: result.is_ok(), detail: result.unwrap_or_else(|why| why) })
         .collect();
     for check in checks.iter().filter(|check| !check.ok) {
         tracing::warn!(check = check.name, why = check.detail, "not ready");
@@ -130,7 +124,6 @@ async fn directory(app: &App) -> Result<String, String> {
 
 /// Writes a document of this node's own and reads it back.
 async fn store(app: &App) -> Result<String, String> {
-
     let options = WriteOptions { expiry: Expiry::In(PROBE_LIFE), ack: Ack::Early };
     let key = format!("readiness/{}", app.mesh.me().node);
     let value = Bytes::from(app.mesh.now_ms().to_string());

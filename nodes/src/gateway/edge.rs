@@ -105,7 +105,9 @@ async fn bounded(edge: &Edge, request: Request, next: Next) -> Response {
             tracing::error!("a handler panicked");
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong here").into_response()
         }
-        Err(_) => ApiError::unavailable("timeout", "the request took too long; it may have happened", 1).into_response(),
+        Err(_) => {
+            ApiError::unavailable("timeout", "the request took too long; it may have happened", 1).into_response()
+        }
     }
 }
 

@@ -5,13 +5,15 @@
 
 use axum::Json;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
+
+use super::edge::BODY_BYTES;
 
 /// A failed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,15 +113,21 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             let message = "the body must be JSON, with content-type: application/json";
             return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message));
         }
+        let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        if announced.is_some_and(|bytes: u64| bytes > BODY_BYTES as u64) {
+            return Err(too_large());
+        }
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                let message = format!("the body is larger than {} bytes", super::edge::BODY_BYTES);
-                ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
-            }
+            StatusCode::PAYLOAD_TOO_LARGE => too_large(),
             _ => ApiError::bad("body_unreadable", "the body ended early"),
         })?;
         parse(&bytes).map(Body)
     }
+}
+
+fn too_large() -> ApiError {
+    let message = format!("the body is larger than {BODY_BYTES} bytes");
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
 }
 
 fn is_json(content_type: &str) -> bool {
@@ -128,9 +136,15 @@ fn is_json(content_type: &str) -> bool {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
+    let malformed = |error: serde_json::Error| ApiError::bad("malformed_json", error.to_string());
+    serde_json::from_slice::<IgnoredAny>(bytes).map_err(malformed)?;
+    // A struct would be read from an array too, its fields in order: nobody is to rely on that.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(ApiError::bad("bad_body", "the body must be a JSON object"));
+    }
     serde_json::from_slice(bytes).map_err(|error| match error.classify() {
         Category::Data => ApiError::bad("bad_body", error.to_string()),
-        Category::Syntax | Category::Eof | Category::Io => ApiError::bad("malformed_json", error.to_string()),
+        Category::Syntax | Category::Eof | Category::Io => malformed(error),
     })
 }
 
@@ -186,6 +200,7 @@ mod tests {
         check(r#"{"name":null}"#, Some("bad_body"));
         check("{}", Some("bad_body"));
         check("[]", Some("bad_body"));
+        check(r#"["ayu"]"#, Some("bad_body"));
         check(r#"{"name":"a","nmae":"b"}"#, Some("bad_body"));
         check(r#"{"name":"a","name":"b"}"#, Some("bad_body"));
         check(r#"{"name":"\ud800"}"#, Some("malformed_json"));

@@ -175,12 +175,7 @@ async fn view(app: Arc<App>, socket: WebSocket, island: IslandId, size: (u16, u1
 }
 
 /// Shows the island until the viewer goes, is too slow or the gateway is shut down; says which.
-async fn show(
-    app: &App,
-    socket: WebSocket,
-    island: IslandId,
-    mut batches: mpsc::Receiver<Batch>,
-) -> &'static str {
+async fn show(app: &App, socket: WebSocket, island: IslandId, mut batches: mpsc::Receiver<Batch>) -> &'static str {
     let (mut out, mut incoming) = socket.split();
     let mut messages = app.feed.messages.subscribe();
     let mut stop = app.stop.subscribe();

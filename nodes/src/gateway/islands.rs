@@ -103,7 +103,7 @@ impl Made {
 #[derive(Debug)]
 pub struct Atlas {
     list: Made,
-    drawing: tokio::sync::Mutex<()>,
+    drawing: Arc<tokio::sync::Mutex<()>>,
     pictures: Mutex<Pictures>,
 }
 
@@ -113,7 +113,7 @@ impl Atlas {
         let rows: Vec<IslandRow<'_>> = islands.iter().map(|terrain| IslandRow::of(terrain)).collect();
         // Writing plain values to memory cannot fail.
         let list = Made::new(serde_json::to_vec(&rows).unwrap_or_else(|_| b"[]".to_vec()));
-        Atlas { list, drawing: tokio::sync::Mutex::new(()), pictures: Mutex::default() }
+        Atlas { list, drawing: Arc::default(), pictures: Mutex::default() }
     }
 
     fn known(&self, key: PictureKey) -> Option<Made> {
@@ -167,20 +167,21 @@ fn scale_of(size: (u16, u16), asked: Option<f64>) -> ApiResult<u32> {
 
 async fn draw(app: &Arc<App>, terrain: Arc<Terrain>, key: PictureKey) -> ApiResult<Made> {
     // One at a time: drawing takes memory, and whoever waited finds the picture made.
-    let _turn = app.atlas.drawing.lock().await;
+    let turn = app.atlas.drawing.clone().lock_owned().await;
     if let Some(made) = app.atlas.known(key) {
         return Ok(made);
     }
+    let app = app.clone();
     // The gateway serves real sockets and never runs inside the simulation, where threads would break repeatability.
     #[allow(clippy::disallowed_methods)]
-    let drawn = tokio::task::spawn_blocking(move || encode(&terrain.picture(key.1 as f32 / STEPS_PER_PIXEL as f32))).await;
-    let made = match drawn {
-        Ok(Ok(png)) => Made::new(png),
-        Ok(Err(error)) => return Err(broken(&error)),
-        Err(error) => return Err(broken(&error)),
-    };
-    app.atlas.pictures.lock().unwrap_or_else(PoisonError::into_inner).put(key, made.clone());
-    Ok(made)
+    let drawn = tokio::task::spawn_blocking(move || {
+        // The thread has the turn, and keeps what it drew, even if whoever asked has gone by then.
+        let _turn = turn;
+        let made = Made::new(encode(&terrain.picture(key.1 as f32 / STEPS_PER_PIXEL as f32))?);
+        app.atlas.pictures.lock().unwrap_or_else(PoisonError::into_inner).put(key, made.clone());
+        Ok::<Made, png::EncodingError>(made)
+    });
+    drawn.await.map_err(|error| broken(&error))?.map_err(|error| broken(&error))
 }
 
 fn broken(error: &dyn std::error::Error) -> ApiError {

@@ -177,3 +177,127 @@ fn cells_of(island: IslandId, size: (u16, u16)) -> Vec<Cell> {
     let (width, height) = (size.0.div_ceil(TILES_PER_CELL), size.1.div_ceil(TILES_PER_CELL));
     (0..height).flat_map(|y| (0..width).map(move |x| Cell::new(island, x, y))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cartographer::geometry::{Epoch, ObjectId, Place};
+    use cartographer::ground::Plain;
+    use cartographer::world::WorldConfig;
+
+    use crate::game::{Body, player::Player};
+
+    const ISLAND: IslandId = IslandId(1);
+    const SIZE: (u16, u16) = (64, 64);
+
+    /// An owner of one walker, and a gateway's world with its rules, joined by hand.
+    struct Pair {
+        owner: GameWorld,
+        world: GameWorld,
+        rules: Observer,
+        now_ms: u64,
+    }
+
+    impl Pair {
+        fn new() -> Pair {
+            let make = |publisher| {
+                let mut world = GameWorld::new(WorldConfig::new(publisher));
+                world.add_island(ISLAND, Arc::new(Plain::new(SIZE.0, SIZE.1)));
+                world
+            };
+            let (mut owner, mut world) = (make(1), make(2));
+            let body = Body::Player(Player { name: "walker".to_owned(), hue: 0 });
+            owner.spawn(0, ObjectId(7), Epoch(1), ISLAND, Place::new(2_000, 2_000), body, true).unwrap();
+            world.peer_up(0, 1);
+            Pair { owner, world, rules: Observer::new(Metrics::new("gateway-1", "gateway")), now_ms: 0 }
+        }
+
+        fn join(&mut self, id: u64, room: usize) -> mpsc::Receiver<Batch> {
+            let (queue, batches) = mpsc::channel(room);
+            let join = MapInput::Join(ISLAND, SIZE, Viewer { id: ViewerId(id), queue });
+            self.rules.input(&mut self.world, self.now_ms, join);
+            batches
+        }
+
+        /// One tick, in which the walker turns round.
+        fn tick(&mut self) {
+            self.now_ms += 50;
+            let now = self.now_ms;
+            let to = Place::new(if now % 100 == 0 { 500 } else { 4_000 }, 2_000);
+            let from = self.owner.get(ObjectId(7)).unwrap().place(now);
+            self.owner.walk(now, ObjectId(7), from, to, 512).unwrap();
+            let mut frames = Vec::new();
+            for frame in self.owner.tick(now).frames {
+                frames.extend(self.world.apply(now, 1, frame.bytes));
+            }
+            let out = self.world.tick(now);
+            for ask in &out.asks {
+                let answer = self.owner.answer_ask(&ask.cells);
+                frames.extend(self.world.apply_answer(now, 1, &ask.cells, answer));
+            }
+            self.rules.ticked(&mut self.world, now, &out, frames);
+        }
+    }
+
+    fn taken(batches: &mut mpsc::Receiver<Batch>) -> Vec<(bool, usize)> {
+        let mut taken = Vec::new();
+        while let Ok(batch) = batches.try_recv() {
+            taken.push(match batch {
+                Batch::Anew(frames) => (true, frames.len()),
+                Batch::Frames(frames) => (false, frames.len()),
+            });
+        }
+        taken
+    }
+
+    #[test]
+    fn a_viewer_gets_everything_then_each_frame() {
+        let mut pair = Pair::new();
+        let mut first = pair.join(1, 10);
+        (0..4).for_each(|_| pair.tick());
+        let got = taken(&mut first);
+        assert_eq!(got[0].0, true, "the beginning is a fresh start");
+        assert!(got[1..].iter().all(|(anew, frames)| !anew && *frames > 0), "{got:?}");
+
+        let mut second = pair.join(2, 10);
+        pair.tick();
+        assert_eq!(taken(&mut second), [(true, 1)], "the walker's cell, as it is now");
+        assert_eq!(taken(&mut first), [(false, 1)]);
+    }
+
+    #[test]
+    fn a_slow_viewer_gets_nothing_until_it_has_taken_all_then_everything_anew() {
+        let mut pair = Pair::new();
+        let mut slow = pair.join(1, 2);
+        let mut quick = pair.join(2, 100);
+        (0..10).for_each(|_| pair.tick());
+        let dropped = pair.rules.metrics.map_frames_dropped.get();
+        assert!(dropped > 0);
+        assert_eq!(taken(&mut slow).len(), 2, "no more than its queue holds");
+        pair.tick();
+        assert_eq!(taken(&mut slow), [(true, 1)]);
+        pair.tick();
+        assert_eq!(taken(&mut slow), [(false, 1)], "and then the frames again");
+        assert!(taken(&mut quick)[1..].iter().all(|(anew, _)| !anew), "others are not concerned");
+    }
+
+    #[test]
+    fn an_island_is_watched_while_somebody_looks_and_a_little_longer() {
+        let mut pair = Pair::new();
+        let batches = pair.join(1, 10);
+        pair.tick();
+        let corner = Cell::new(ISLAND, 1, 1);
+        assert!(pair.world.sees(corner));
+        assert_eq!(pair.rules.metrics.map_viewers.get(), 1);
+        drop(batches);
+        pair.tick();
+        assert_eq!(pair.rules.metrics.map_viewers.get(), 0);
+        assert!(pair.world.sees(corner), "somebody may come back");
+        (0..=LINGER_MS / 50).for_each(|_| pair.tick());
+        pair.tick();
+        assert!(!pair.world.sees(corner));
+        let mut again = pair.join(2, 100);
+        (0..4).for_each(|_| pair.tick());
+        assert!(!taken(&mut again).is_empty());
+    }
+}

@@ -21,14 +21,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::choose::{self, Candidate};
+use super::App;
+use super::choose::{self, Arrival, Candidate};
+use super::edge::{ClientAddress, REQUEST_TIMEOUT};
 use super::error::{ApiError, ApiResult, Body, Segment};
-use super::{App, edge::ClientAddress};
-use crate::load::Load;
+use crate::load::{Load, block_mark};
 use crate::methods::{CloseSession, OpenSession, SESSION_CLOSE, SESSION_OPEN, SessionOffer, pack, unpack};
 
 /// Frontends asked for one session, at most.
 const TRIES: usize = 3;
+
+/// What is left of a request's time for the password, the store and the way there.
+const REST_MS: u128 = 5_000;
+
+const _: () = assert!(TRIES as u128 * SESSION_OPEN.deadline_ms as u128 + REST_MS < REQUEST_TIMEOUT.as_millis());
 
 /// How long a session is remembered for those who ask for it.
 const MEMORY: Duration = Duration::from_secs(3600);
@@ -113,11 +119,11 @@ pub async fn create(
 ) -> ApiResult<(StatusCode, Json<SessionAnswer>)> {
     let account = super::accounts::authenticate(&app, client, &new.name, new.password).await?;
     let player = super::accounts::player_of(&app, &account).await?;
-    let sees = vision(&app, &player, new.island)?;
+    let arrival = arrival(&app, &player, new.island)?;
     let session = app.random_uuid();
     let open = OpenSession { session, player: ObjectId(player.id), island: new.island.map(IslandId) };
     let home = player.owner.as_ref().and_then(|owner| home(&app, &owner.node, owner.incarnation));
-    let admitted = admit(&app, &open, &sees, home.as_ref()).await?;
+    let admitted = admit(&app, &open, &arrival, home.as_ref()).await?;
     remember(&app, session, &admitted).await?;
     Ok((StatusCode::CREATED, Json(answer(session, admitted, SessionState::Admitted))))
 }
@@ -193,19 +199,19 @@ fn home(app: &App, node: &str, incarnation: u64) -> Option<NodeId> {
     (up && peer.record.role == Role::Frontend).then(|| peer.record.node.clone())
 }
 
-/// The cells that the player will see where it begins.
-fn vision(app: &App, player: &PlayerDocument, wanted: Option<u32>) -> ApiResult<Vec<Cell>> {
+/// Where the player begins, and what it will see there.
+fn arrival(app: &App, player: &PlayerDocument, wanted: Option<u32>) -> ApiResult<Arrival> {
     let island = IslandId(wanted.unwrap_or(player.island));
     let terrain = app.islands.iter().find(|terrain| terrain.id() == island);
     match (terrain, wanted) {
         (None, Some(wanted)) => Err(ApiError::bad("unknown_island", format!("there is no island {wanted}"))),
         // The island the player was on is gone: the frontend finds another.
-        (None, None) => Ok(Vec::new()),
+        (None, None) => Ok(Arrival::default()),
         (Some(terrain), _) => {
             let last = Place::new(player.x, player.y);
             let spawn = || terrain.spawns().first().map_or(last, |spawn| spawn.place);
             let begins = if island.0 == player.island { last } else { spawn() };
-            Ok(cells_around(island, begins, terrain.size()))
+            Ok(Arrival { cell: begins.cell(island), sees: cells_around(island, begins, terrain.size()) })
         }
     }
 }
@@ -222,8 +228,14 @@ fn cells_around(island: IslandId, place: Place, size: (u16, u16)) -> Vec<Cell> {
 }
 
 /// Asks frontends, best first, until one expects the player.
-async fn admit(app: &App, open: &OpenSession, sees: &[Cell], home: Option<&NodeId>) -> ApiResult<SessionDocument> {
-    let ranked = choose::rank(&candidates(app), sees, home);
+async fn admit(
+    app: &App,
+    open: &OpenSession,
+    arrival: &Arrival,
+    home: Option<&NodeId>,
+) -> ApiResult<SessionDocument> {
+    let block = arrival.cell.map(|cell| block_mark(cell.island.0, cell.x, cell.y));
+    let ranked = choose::rank(&candidates(app, block), arrival, home);
     let mut why = "no frontend is up".to_owned();
     let mut full = ranked.is_empty() && app.mesh.peers().up(Role::Frontend).next().is_some();
     for node in ranked.into_iter().take(TRIES) {
@@ -234,7 +246,7 @@ async fn admit(app: &App, open: &OpenSession, sees: &[Cell], home: Option<&NodeI
         match asked {
             Ok(offer) => {
                 app.metrics.sessions.with_label_values(&["admitted"]).inc();
-                app.sent.count(&node);
+                app.sent.count(&node, block);
                 return Ok(expected(app, open, node, offer));
             }
             Err((refused_as_full, reason)) => {
@@ -273,12 +285,12 @@ fn expected(app: &App, open: &OpenSession, node: NodeId, offer: SessionOffer) ->
     }
 }
 
-fn candidates(app: &App) -> Vec<Candidate> {
+fn candidates(app: &App, block: Option<u32>) -> Vec<Candidate> {
     let peers = app.mesh.peers();
-    let candidate = |peer: &mesh::PeerInfo| Candidate {
-        node: peer.record.node.clone(),
-        load: Load::decode(&peer.load),
-        sent: app.sent.lately(&peer.record.node),
+    let candidate = |peer: &mesh::PeerInfo| {
+        let node = peer.record.node.clone();
+        let (sent, sent_here) = app.sent.lately(&node, block);
+        Candidate { node, load: Load::decode(&peer.load), sent, sent_here }
     };
     peers.up(Role::Frontend).map(candidate).collect()
 }

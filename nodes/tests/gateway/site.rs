@@ -30,30 +30,30 @@ use tokio::net::TcpListener;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The object that [`Site::beast`] brings into the world.
-pub const BEAST: ObjectId = ObjectId(4711);
+pub(crate) const BEAST: ObjectId = ObjectId(4711);
 
-pub struct Site {
-    pub tasks: Tasks,
-    pub network: MemoryNetwork,
-    pub directory: MemoryDirectory,
-    pub store: MemoryStore,
-    pub islands: Arc<Vec<Arc<Terrain>>>,
+pub(crate) struct Site {
+    pub(crate) tasks: Tasks,
+    pub(crate) network: MemoryNetwork,
+    pub(crate) directory: MemoryDirectory,
+    pub(crate) store: MemoryStore,
+    pub(crate) islands: Arc<Vec<Arc<Terrain>>>,
     lives: AtomicU64,
 }
 
 /// A gateway, with a client of it.
-pub struct Served {
-    pub gateway: Gateway,
-    pub mesh: Mesh,
-    pub tasks: Tasks,
-    pub metrics: Arc<Metrics>,
-    pub base: String,
+pub(crate) struct Served {
+    pub(crate) gateway: Gateway,
+    pub(crate) mesh: Mesh,
+    pub(crate) tasks: Tasks,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) base: String,
     http: reqwest::Client,
 }
 
 /// What a pretended frontend does when asked for a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mood {
+pub(crate) enum Mood {
     Welcoming,
     Full,
     Draining,
@@ -61,16 +61,16 @@ pub enum Mood {
 }
 
 /// A pretended frontend.
-pub struct Frontend {
-    pub mesh: Mesh,
-    pub tasks: Tasks,
-    pub mood: Arc<Mutex<Mood>>,
-    pub opened: Arc<AtomicUsize>,
-    pub closed: Arc<Mutex<Vec<ObjectId>>>,
+pub(crate) struct Frontend {
+    pub(crate) mesh: Mesh,
+    pub(crate) tasks: Tasks,
+    pub(crate) mood: Arc<Mutex<Mood>>,
+    pub(crate) opened: Arc<AtomicUsize>,
+    pub(crate) closed: Arc<Mutex<Vec<ObjectId>>>,
 }
 
 impl Site {
-    pub fn new() -> Site {
+    pub(crate) fn new() -> Site {
         let tasks = Tasks::real();
         let map = concat!(env!("CARGO_MANIFEST_DIR"), "/../islands/santorini.tmx");
         let terrain = Terrain::open(map).expect("the bundled island opens");
@@ -115,12 +115,12 @@ impl Site {
         world
     }
 
-    pub async fn gateway(&self, name: &str) -> Served {
+    pub(crate) async fn gateway(&self, name: &str) -> Served {
         let config = gateway::Config { passwords: PasswordCost::cheap(), ..gateway::Config::default() };
         self.gateway_with(name, config).await
     }
 
-    pub async fn gateway_with(&self, name: &str, config: gateway::Config) -> Served {
+    pub(crate) async fn gateway_with(&self, name: &str, config: gateway::Config) -> Served {
         let tasks = Tasks::real();
         let (mesh, Inbox { events, mut calls }, incarnation) = self.join(name, Role::Gateway, &tasks);
         let metrics = Metrics::new(name, "gateway");
@@ -157,7 +157,7 @@ impl Site {
     }
 
     /// A node of role frontend that owns nothing and answers as its mood is.
-    pub fn frontend(&self, name: &str, mood: Mood, players: u32) -> Frontend {
+    pub(crate) fn frontend(&self, name: &str, mood: Mood, players: u32) -> Frontend {
         let tasks = Tasks::real();
         let (mesh, Inbox { mut events, mut calls }, _) = self.join(name, Role::Frontend, &tasks);
         let load = Load { players, capacity: 1_000, ..Load::default() };
@@ -203,13 +203,14 @@ impl Site {
     }
 
     /// A node that owns one object, standing at the island's first spawn point.
-    pub fn beast(&self, name: &str) -> (Mesh, Tasks) {
+    pub(crate) fn beast(&self, name: &str) -> (Mesh, Tasks) {
         let tasks = Tasks::real();
         let (mesh, Inbox { events, mut calls }, incarnation) = self.join(name, Role::Zoo, &tasks);
         let terrain = self.islands[0].clone();
         let rules = Lair { terrain, done: false };
         let metrics = Metrics::new(name, "zoo");
-        let world = world_loop::start(self.world(incarnation), mesh.clone(), events, metrics, &tasks, |_| rules).unwrap();
+        let world =
+            world_loop::start(self.world(incarnation), mesh.clone(), events, metrics, &tasks, |_| rules).unwrap();
         let answering = mesh.clone();
         tasks.spawn(async move {
             while let Some(call) = calls.recv().await {
@@ -264,50 +265,50 @@ impl Rules for Lair {
 }
 
 /// An answer: status, JSON body (null if it is none) and headers.
-pub struct Answer {
-    pub status: u16,
-    pub json: Value,
-    pub headers: reqwest::header::HeaderMap,
-    pub bytes: bytes::Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) json: Value,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) bytes: bytes::Bytes,
 }
 
 impl Answer {
-    pub fn code(&self) -> &str {
+    pub(crate) fn code(&self) -> &str {
         self.json["error"]["code"].as_str().unwrap_or("")
     }
 }
 
 impl Served {
-    pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
         self.http.request(method, format!("{}{path}", self.base))
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         answer(self.request("GET", path)).await
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         answer(self.request("POST", path).json(&body)).await
     }
 
     /// Waits until the gateway has so many frontends up.
-    pub async fn until_frontends(&self, count: usize) {
+    pub(crate) async fn until_frontends(&self, count: usize) {
         until("the frontends are up", async || self.mesh.peers().up(Role::Frontend).count() == count).await;
     }
 
-    pub async fn account(&self, name: &str) -> u64 {
+    pub(crate) async fn account(&self, name: &str) -> u64 {
         let made = self.post("/v1/accounts", serde_json::json!({ "name": name, "password": "correct horse" })).await;
         assert_eq!(made.status, 201, "{}", made.json);
         made.json["player"].as_u64().unwrap()
     }
 
-    pub async fn session(&self, name: &str) -> Answer {
+    pub(crate) async fn session(&self, name: &str) -> Answer {
         self.post("/v1/sessions", serde_json::json!({ "name": name, "password": "correct horse" })).await
     }
 }
 
-pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
+pub(crate) async fn answer(request: reqwest::RequestBuilder) -> Answer {
     let response = request.send().await.expect("the gateway answers");
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let bytes = response.bytes().await.expect("the body arrives");
@@ -315,7 +316,7 @@ pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
 }
 
 /// Waits for a state.
-pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let waiting = async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -327,12 +328,7 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 /// Limits so small that a test reaches them.
-pub fn tight() -> gateway::Config {
+pub(crate) fn tight() -> gateway::Config {
     let rate = Rate { burst: 2, per_minute: 1 };
-    gateway::Config {
-        passwords: PasswordCost::cheap(),
-        creations: rate,
-        failures: rate,
-        trust_forwarded: true,
-    }
+    gateway::Config { passwords: PasswordCost::cheap(), creations: rate, failures: rate, trust_forwarded: true }
 }

@@ -394,7 +394,7 @@ fn same(
 
 #[test]
 fn when_the_faults_stop_everybody_agrees_about_everything_in_view() {
-    let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(30);
+    let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(20);
     for seed in 0..seeds {
         if let Err(wrong) = Sea::new(seed, Faults::default()).run() {
             panic!("seed {seed}: {wrong}");

@@ -129,6 +129,58 @@ async fn closing_answers_what_was_queued_and_refuses_the_rest() {
 }
 
 #[tokio::test]
+async fn writes_that_slip_in_behind_the_close_are_answered() {
+    let folder = folder();
+    let store = Arc::new(open(folder.path(), Durability::Process).await.expect("open"));
+    let gate = turnstile::Turnstile::open(folder.path()).expect("as another process would");
+    let turn = gate.enter().expect("enter");
+    let closing = store.clone();
+    let closing = tokio::spawn(async move { closing.close().await });
+    while store.queue.capacity() == QUEUE && !store.closed.load(Ordering::SeqCst) {
+        tokio::task::yield_now().await;
+    }
+    let mut answers = Vec::new();
+    for n in 0..1_500 {
+        let (answer, answered) = oneshot::channel();
+        let write = Write::Insert { key: n.to_string().into(), value: value("x"), expiry: Expiry::Never };
+        let operation = Operation { write, ack: Ack::Durable, claim: Arc::default(), answer };
+        assert!(store.queue.try_send(Message::Write(operation)).is_ok());
+        answers.push(answered);
+    }
+    drop(turn);
+    for answer in answers {
+        answer.await.expect("an answer").expect("written");
+    }
+    closing.await.expect("closed");
+}
+
+#[tokio::test]
+async fn a_scan_of_many_expired_documents_goes_on_in_another_transaction() {
+    let (folder, hand) = (folder(), Hand::default());
+    let settings = Settings { durability: Some(Durability::Process), clock: hand.clock(), ..Settings::default() };
+    let store = open_with(folder.path(), settings).await.expect("open");
+    for n in 0..20 {
+        put(&store, &format!("in/{n:02}"), "x").await;
+    }
+    for visits in 1..25 {
+        let (mut found, mut from, mut transactions) = (Vec::new(), None::<String>, 0);
+        loop {
+            let place = ("in/", from.as_deref());
+            let more = store.read(|txn| store.tables.scan(txn, place, (100, visits), 0, &mut found));
+            transactions += 1;
+            match more.expect("read").expect("whole") {
+                Some(last) => from = Some(last),
+                None => break,
+            }
+        }
+        let keys: Vec<_> = found.into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, (0..20).map(|n| format!("in/{n:02}")).collect::<Vec<_>>(), "{visits} visits");
+        assert_eq!(transactions, 20_usize.div_ceil(visits), "{visits} visits");
+    }
+    store.close().await;
+}
+
+#[tokio::test]
 async fn expired_documents_are_swept() {
     let (folder, hand) = (folder(), Hand::default());
     let settings = Settings { durability: Some(Durability::Process), clock: hand.clock(), ..Settings::default() };

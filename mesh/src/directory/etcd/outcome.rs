@@ -42,6 +42,9 @@ const RESOURCE_EXHAUSTED: i32 = 8;
 /// etcd turns calls away with this text before acting on them while it has no leader.
 const NO_LEADER: &str = "etcdserver: no leader";
 
+/// The client gave up before sending, because what drives its connections is gone. It does not recover.
+const NOT_READY: &str = "Service was not ready";
+
 impl Failure {
     pub(super) fn of(error: &etcd_client::Error) -> Failure {
         use etcd_client::Error as Etcd;
@@ -66,7 +69,7 @@ impl Failure {
     fn from_status(code: i32, text: String, never_sent: Option<String>) -> Failure {
         if let Some(reason) = never_sent {
             Failure::NotSent(reason)
-        } else if text.starts_with(NO_LEADER) {
+        } else if text.starts_with(NO_LEADER) || text.starts_with(NOT_READY) {
             Failure::NotSent(text)
         } else if text.contains("requested lease not found") {
             Failure::NoLease(text)
@@ -75,6 +78,11 @@ impl Failure {
         } else {
             Failure::Unknown(text)
         }
+    }
+
+    /// True if only a new client can do better.
+    pub(super) fn ends_client(&self) -> bool {
+        matches!(self, Failure::NotSent(reason) if reason.starts_with(NOT_READY))
     }
 
     /// True if the call may be made again without asking the caller.
@@ -135,6 +143,8 @@ mod tests {
             assert_eq!(Failure::from_status(code, text.to_owned(), None), expected(text.to_owned()), "{code} {text}");
         };
         check(14, "etcdserver: no leader", Failure::NotSent);
+        check(2, "Service was not ready: transport error", Failure::NotSent);
+        check(2, "anything else", Failure::Unknown);
         check(14, "etcdserver: request timed out", Failure::Unknown);
         check(14, "etcdserver: leader changed", Failure::Unknown);
         check(4, "context deadline exceeded", Failure::Unknown);

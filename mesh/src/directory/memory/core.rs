@@ -249,7 +249,7 @@ impl Core {
         }
     }
 
-    /// Hands over what has arrived by now. A cut client gets nothing, and after a silence learns that the watch is over.
+    /// Hands over what has arrived. A cut client gets nothing, and after a silence learns that the watch is over.
     fn deliver(&mut self, id: u64, now: Instant) {
         let Some(watch) = self.watches.get_mut(&id) else { return };
         if let Some(since) = watch.client.cut_since() {

@@ -127,6 +127,8 @@ async fn late_replies_do_not_lengthen_a_lease() {
         client.delay_replies(LATE_MS);
         let mut a = Node::up(Arc::new(client.clone()), record("a", 1)).await;
         sleep(Duration::from_millis(wait_ms)).await;
+        let told = a.told();
+        assert!(!told.contains(&OwnLeaseLost), "late is not too late: {told:?} within {wait_ms} ms");
         let key = config(a.record.clone()).district.key(&a.record);
         client.cut(Cut::Refused);
         let gone = tokio::spawn(async move { key_gone_at(&world, key).await });

@@ -9,33 +9,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustc_hash::FxHashSet;
 use tokio::sync::Notify;
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 
-use super::faults::{Fate, Fault, Faults, Name};
+use super::faults::{Fault, Faults, Name};
+use super::flight::{Counted, Flight, Payload, Stream, Way};
+use super::links::SILENCE;
 use crate::transport::events::Outbox;
-use crate::transport::{Command, Counters, Endpoints, Event, LinkId, MESSAGE_BYTES, Route, Topic, fits, weight};
+use crate::transport::{Command, Counters, Event, LinkId, MESSAGE_BYTES, Route, Topic, fits, weight};
 
 /// One life of a node on the network; rises with each.
 pub(super) type Key = u64;
 
 /// One connection; rises with each. 0 is none.
-type ConnId = u64;
-
-/// Messages under way to one node, at most; beyond it they are dropped (and the loss told, where it would be silent).
-const UNDER_WAY: usize = 65_536;
-
-/// The same, in bytes.
-const UNDER_WAY_BYTES: usize = 64 << 20;
-
-/// How long a cut must last until a link notices.
-const SILENCE: Duration = Duration::from_secs(5);
-
-/// The pause between attempts to connect again.
-const RETRY: Duration = Duration::from_millis(100);
-
-/// How often a link that does not come back says so.
-const BROKEN_AGAIN: Duration = Duration::from_secs(3);
+pub(super) type ConnId = u64;
 
 /// What a node's driver should do next.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,87 +37,51 @@ pub(super) enum Next {
 /// The state.
 #[derive(Debug)]
 pub(super) struct Network {
-    faults: Faults,
-    names: BTreeMap<Name, Key>,
-    nodes: BTreeMap<Key, Node>,
-    conns: BTreeMap<ConnId, Conn>,
-    last: u64,
+    pub(super) faults: Faults,
+    pub(super) names: BTreeMap<Name, Key>,
+    pub(super) nodes: BTreeMap<Key, Node>,
+    pub(super) conns: BTreeMap<ConnId, Conn>,
+    pub(super) last: u64,
 }
 
 #[derive(Debug)]
-struct Node {
-    name: Name,
-    events: Outbox,
-    counters: Arc<Counters>,
-    wake: Arc<Notify>,
-    interest: FxHashSet<Topic>,
-    links: BTreeMap<LinkId, Link>,
+pub(super) struct Node {
+    pub(super) name: Name,
+    pub(super) events: Outbox,
+    pub(super) counters: Arc<Counters>,
+    pub(super) wake: Arc<Notify>,
+    pub(super) interest: FxHashSet<Topic>,
+    pub(super) links: BTreeMap<LinkId, Link>,
     /// Connections that others opened to this node.
-    inbound: Vec<ConnId>,
-    under_way: BinaryHeap<Flight>,
-    under_way_bytes: usize,
+    pub(super) inbound: Vec<ConnId>,
+    pub(super) under_way: BinaryHeap<Flight>,
+    pub(super) under_way_bytes: usize,
 }
 
 /// A link that a node opened.
 #[derive(Debug)]
-struct Link {
-    to: Name,
+pub(super) struct Link {
+    pub(super) to: Name,
     /// The present connection, or the last one while its remains are under way.
-    conn: ConnId,
-    up: bool,
+    pub(super) conn: ConnId,
+    pub(super) up: bool,
     /// Messages may have been missed: `Lost` is due when messages flow again.
-    missed: bool,
-    retry_at: Option<Instant>,
-    silent_at: Option<Instant>,
-    broken_at: Option<Instant>,
+    pub(super) missed: bool,
+    pub(super) retry_at: Option<Instant>,
+    pub(super) silent_at: Option<Instant>,
+    pub(super) broken_at: Option<Instant>,
 }
 
 /// Both connections of one link, while it is up.
 #[derive(Debug)]
-struct Conn {
-    owner: Key,
-    link: LinkId,
-    to: Key,
-    owner_name: Name,
-    to_name: Name,
-    interest: FxHashSet<Topic>,
-    streams: [Stream; 4],
-}
-
-/// One order of messages.
-#[derive(Clone, Copy, Debug)]
-enum Way {
-    /// From the peer to the owner of the link.
-    Published,
-    /// From the peer to the owner of the link.
-    Answers,
-    /// From the owner of the link to the peer.
-    Requests,
-    /// From the owner of the link to the peer.
-    Interest,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Stream {
-    last: Option<Instant>,
-    under_way: u32,
-}
-
-#[derive(Debug)]
-enum Payload {
-    Event(Event),
-    Add(Topic),
-    Remove(Topic),
-    Interest(FxHashSet<Topic>),
-}
-
-#[derive(Debug)]
-struct Flight {
-    due: Instant,
-    order: u64,
-    conn: ConnId,
-    way: Way,
-    payload: Payload,
+pub(super) struct Conn {
+    pub(super) owner: Key,
+    pub(super) link: LinkId,
+    pub(super) to: Key,
+    pub(super) owner_name: Name,
+    pub(super) to_name: Name,
+    pub(super) interest: FxHashSet<Topic>,
+    pub(super) streams: [Stream; 4],
 }
 
 impl Network {
@@ -309,7 +259,7 @@ impl Network {
         }
     }
 
-    fn tell_peers(&mut self, now: Instant, key: Key, payload: impl Fn() -> Payload) {
+    pub(super) fn tell_peers(&mut self, now: Instant, key: Key, payload: impl Fn() -> Payload) {
         let Some(node) = self.nodes.get(&key) else { return };
         let conns: Vec<ConnId> = node.links.values().filter(|l| l.up).map(|l| l.conn).collect();
         for conn in conns {
@@ -317,323 +267,14 @@ impl Network {
         }
     }
 
-    fn open(&mut self, now: Instant, key: Key, link: LinkId, to: &Endpoints) {
-        let name = to.publish.strip_prefix("mem://").and_then(|n| n.strip_suffix("/publish"));
-        let name = name.unwrap_or(&to.publish).into();
-        let Some(node) = self.nodes.get_mut(&key) else { return };
-        let opened = Link {
-            to: name,
-            conn: 0,
-            up: false,
-            missed: false,
-            retry_at: Some(now),
-            silent_at: None,
-            broken_at: Some(now),
-        };
-        node.links.insert(link, opened);
-        self.run_links(now, key);
-    }
-
-    fn disconnect(&mut self, key: Key, link: LinkId) {
-        let link = self.nodes.get_mut(&key).and_then(|n| n.links.remove(&link));
-        if let Some(link) = link {
-            self.close(link.conn);
-        }
-    }
-
-    /// Forgets a connection at its far end. What is under way on it comes to nothing, but for requests.
-    fn close(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.remove(&id) else { return };
-        if let Some(peer) = self.nodes.get_mut(&conn.to) {
-            peer.inbound.retain(|c| *c != id);
-        }
-    }
-
-    /// Does what is due on a node's links: notices silence, connects again.
-    fn run_links(&mut self, now: Instant, key: Key) {
-        let Some(node) = self.nodes.get(&key) else { return };
-        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        let waiting = node.links.iter().filter(|(_, l)| due(l.retry_at) || due(l.silent_at));
-        let waiting: Vec<LinkId> = waiting.map(|(id, _)| *id).collect();
-        for id in waiting {
-            let Some(link) = self.nodes.get_mut(&key).and_then(|n| n.links.get_mut(&id)) else { continue };
-            if due(link.silent_at) {
-                let conn = std::mem::take(&mut link.conn);
-                link.up = false;
-                link.missed = true;
-                (link.silent_at, link.retry_at, link.broken_at) = (None, Some(now), Some(now));
-                self.close(conn);
-            }
-            self.connect(now, key, id);
-        }
-    }
-
-    fn connect(&mut self, now: Instant, key: Key, id: LinkId) {
-        let Some(node) = self.nodes.get(&key) else { return };
-        let (owner_name, interest) = (node.name.clone(), node.interest.clone());
-        let Some(link) = node.links.get(&id).filter(|l| !l.up) else { return };
-        let to_name = link.to.clone();
-        let reachable = !self.faults.cut(&owner_name, &to_name) && !self.faults.cut(&to_name, &owner_name);
-        let Some(to) = self.names.get(&to_name).copied().filter(|_| reachable) else {
-            let Some(link) = self.nodes.get_mut(&key).and_then(|n| n.links.get_mut(&id)) else { return };
-            link.retry_at = Some(now + RETRY);
-            if link.broken_at.is_some_and(|at| at <= now) {
-                link.broken_at = Some(now + BROKEN_AGAIN);
-                self.hand_over(now, key, 0, Way::Answers, Payload::Event(Event::Broken { link: id }));
-            }
-            return;
-        };
-        let conn = self.number();
-        let Some(link) = self.nodes.get_mut(&key).and_then(|n| n.links.get_mut(&id)) else { return };
-        let former = std::mem::replace(&mut link.conn, conn);
-        link.up = true;
-        (link.retry_at, link.silent_at, link.broken_at) = (None, None, None);
-        self.close(former);
-        let streams = Default::default();
-        let opened = Conn { owner: key, link: id, to, owner_name, to_name, interest: FxHashSet::default(), streams };
-        self.conns.insert(conn, opened);
-        if let Some(peer) = self.nodes.get_mut(&to) {
-            peer.inbound.push(conn);
-        }
-        self.transmit(now, conn, Way::Interest, Payload::Interest(interest));
-        self.tell_lost(now, key, id);
-    }
-
-    /// Tells all losses of a node that has caught up.
-    fn tell_losses(&mut self, now: Instant, key: Key) {
-        let Some(node) = self.nodes.get(&key).filter(|n| n.under_way.is_empty()) else { return };
-        let lost: Vec<LinkId> = node.links.iter().filter(|(_, l)| l.up && l.missed).map(|(id, _)| *id).collect();
-        for link in lost {
-            self.tell_lost(now, key, link);
-        }
-    }
-
-    /// Tells a link's loss, if there was one and messages can flow again.
-    fn tell_lost(&mut self, now: Instant, key: Key, id: LinkId) {
-        let Some(link) = self.nodes.get_mut(&key).and_then(|n| n.links.get_mut(&id)) else { return };
-        if !link.up || !link.missed {
-            return;
-        }
-        let conn = link.conn;
-        let Some(Conn { owner_name, to_name, .. }) = self.conns.get(&conn) else { return };
-        if self.faults.cut(to_name, owner_name) {
-            return;
-        }
-        link.missed = false;
-        self.transmit(now, conn, Way::Published, Payload::Event(Event::Lost { link: id }));
-    }
-
-    /// Sends a payload on its way, and marks what a cut swallows.
-    fn transmit(&mut self, now: Instant, id: ConnId, way: Way, payload: Payload) {
-        let Some(conn) = self.conns.get(&id) else { return };
-        let (receiver, from, to) = match way {
-            Way::Published | Way::Answers => (conn.owner, &conn.to_name, &conn.owner_name),
-            Way::Requests | Way::Interest => (conn.to, &conn.owner_name, &conn.to_name),
-        };
-        let (owner, link) = (conn.owner, conn.link);
-        let published = matches!(payload, Payload::Event(Event::Published { .. } | Event::Lost { .. }));
-        match self.faults.fate(from, to, payload.is_message()) {
-            Fate::Arrives(after) => {
-                if matches!(payload, Payload::Event(Event::Published { .. })) {
-                    if self.catching_up(owner, link) {
-                        return;
-                    }
-                    self.tell_lost(now, owner, link);
-                }
-                let Some(stream) = self.conns.get(&id).map(|c| c.streams[way as usize]) else { return };
-                let due = stream.last.map_or(now + after, |last| last.max(now + after));
-                if after.is_zero() && stream.under_way == 0 {
-                    self.hand_over(now, receiver, id, way, payload);
-                } else {
-                    self.enqueue(receiver, Flight { due, order: 0, conn: id, way, payload });
-                }
-            }
-            Fate::Cut if published => self.missed(owner, link),
-            Fate::Cut | Fate::Vanishes => {}
-        }
-    }
-
-    fn missed(&mut self, owner: Key, link: LinkId) {
-        if let Some(link) = self.nodes.get_mut(&owner).and_then(|n| n.links.get_mut(&link)) {
-            link.missed = true;
-        }
-    }
-
-    /// True while a hub that has missed something for want of room has still much to take: then it misses more, rather
-    /// than being told of one loss after the other. Counts what it misses.
-    fn catching_up(&self, owner: Key, link: LinkId) -> bool {
-        let Some(node) = self.nodes.get(&owner) else { return false };
-        let missed = node.links.get(&link).is_some_and(|l| l.missed);
-        let behind = missed && (node.under_way.len() > UNDER_WAY / 2 || node.under_way_bytes > UNDER_WAY_BYTES / 2);
-        if behind {
-            Counters::add(&node.counters.dropped, 1);
-        }
-        behind
-    }
-
-    /// Gives a payload to its receiver at once, or, if its hub has no room or others wait already, lets it wait.
-    fn hand_over(&mut self, now: Instant, receiver: Key, conn: ConnId, way: Way, mut payload: Payload) {
-        let Some(node) = self.nodes.get(&receiver) else { return };
-        if node.under_way.peek().is_none_or(|first| first.due > now) {
-            let Some(event) = self.arrive(now, receiver, conn, payload) else { return };
-            let Some(node) = self.nodes.get(&receiver) else { return };
-            let counted = Counted::of(&event);
-            match node.events.try_send(event) {
-                Ok(()) => return counted.add(&node.counters),
-                Err(TrySendError::Full(event)) => payload = Payload::Event(event),
-                Err(TrySendError::Closed(_)) => return,
-            }
-        }
-        self.enqueue(receiver, Flight { due: now, order: 0, conn, way, payload });
-    }
-
-    fn enqueue(&mut self, receiver: Key, mut flight: Flight) {
-        flight.order = self.number();
-        let Some(node) = self.nodes.get_mut(&receiver) else { return };
-        let bytes = flight.payload.bytes();
-        let full = node.under_way.len() >= UNDER_WAY || node.under_way_bytes + bytes > UNDER_WAY_BYTES;
-        if full && flight.payload.is_message() && !node.under_way.is_empty() {
-            Counters::add(&node.counters.dropped, 1);
-            if let Payload::Event(Event::Published { link, .. }) = flight.payload {
-                self.missed(receiver, link);
-            }
-            return;
-        }
-        if let Some(conn) = self.conns.get_mut(&flight.conn) {
-            let stream = &mut conn.streams[flight.way as usize];
-            stream.last = Some(flight.due);
-            stream.under_way += 1;
-        }
-        node.under_way_bytes += bytes;
-        let first = node.under_way.peek().is_none_or(|f| flight.due < f.due);
-        node.under_way.push(flight);
-        if first {
-            node.wake.notify_one();
-        }
-    }
-
-    /// What a payload does where it arrives. Doing it twice does no harm.
-    fn arrive(&mut self, now: Instant, key: Key, id: ConnId, payload: Payload) -> Option<Event> {
-        let event = match payload {
-            Payload::Event(event) => event,
-            Payload::Add(topic) => {
-                self.conns.get_mut(&id)?.interest.insert(topic);
-                return None;
-            }
-            Payload::Remove(topic) => {
-                self.conns.get_mut(&id)?.interest.remove(&topic);
-                return None;
-            }
-            Payload::Interest(topics) => {
-                self.conns.get_mut(&id)?.interest = topics;
-                return None;
-            }
-        };
-        let node = self.nodes.get_mut(&key)?;
-        match &event {
-            Event::Requested { .. } => {}
-            Event::Broken { link } => {
-                let link = node.links.get_mut(link)?;
-                if !link.up && link.retry_at.is_none() {
-                    (link.retry_at, link.broken_at) = (Some(now + RETRY), Some(now + BROKEN_AGAIN));
-                    node.wake.notify_one();
-                }
-            }
-            Event::Published { link, .. } | Event::Answered { link, .. } | Event::Lost { link } => {
-                node.links.get(link).filter(|l| l.conn == id)?;
-            }
-        }
-        Some(event)
-    }
-
-    /// Starts and stops the wait for silence, and repairs what healed before anybody noticed.
-    fn faults_changed(&mut self, now: Instant) {
-        let conns: Vec<(ConnId, Key, LinkId, bool)> = self
-            .conns
-            .iter()
-            .map(|(id, c)| {
-                let forth = self.faults.cut(&c.owner_name, &c.to_name);
-                (*id, c.owner, c.link, forth || self.faults.cut(&c.to_name, &c.owner_name))
-            })
-            .collect();
-        for (id, owner, link_id, cut) in conns {
-            let Some(node) = self.nodes.get_mut(&owner) else { continue };
-            let Some(link) = node.links.get_mut(&link_id).filter(|l| l.conn == id && l.up) else { continue };
-            if cut {
-                link.silent_at.get_or_insert(now + SILENCE);
-                self.wake(owner);
-            } else if link.silent_at.take().is_some() {
-                let interest = node.interest.clone();
-                self.transmit(now, id, Way::Interest, Payload::Interest(interest));
-                self.tell_lost(now, owner, link_id);
-            }
-        }
-    }
-
-    fn wake(&self, key: Key) {
+    pub(super) fn wake(&self, key: Key) {
         if let Some(node) = self.nodes.get(&key) {
             node.wake.notify_one();
         }
     }
 
-    fn number(&mut self) -> u64 {
+    pub(super) fn number(&mut self) -> u64 {
         self.last += 1;
         self.last
     }
 }
-
-/// What an event adds to its receiver's counts.
-struct Counted {
-    messages: u64,
-    bytes: u64,
-}
-
-impl Counted {
-    fn of(event: &Event) -> Counted {
-        match event {
-            Event::Published { parts, .. } => Counted { messages: 1, bytes: weight(parts) as u64 },
-            _ => Counted { messages: 0, bytes: 0 },
-        }
-    }
-
-    fn add(self, counters: &Counters) {
-        Counters::add(&counters.received, self.messages);
-        Counters::add(&counters.received_bytes, self.bytes);
-    }
-}
-
-impl Payload {
-    /// True if it is a hub's, so that it may be lost.
-    fn is_message(&self) -> bool {
-        matches!(self, Payload::Event(Event::Published { .. } | Event::Requested { .. } | Event::Answered { .. }))
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Payload::Event(Event::Published { parts, .. }) => weight(parts),
-            Payload::Event(Event::Requested { message, .. } | Event::Answered { message, .. }) => message.len(),
-            _ => 0,
-        }
-    }
-}
-
-/// The heap gives the greatest first: that is the one due first, and of those the one that was sent first.
-impl Ord for Flight {
-    fn cmp(&self, other: &Flight) -> std::cmp::Ordering {
-        (other.due, other.order).cmp(&(self.due, self.order))
-    }
-}
-
-impl PartialOrd for Flight {
-    fn partial_cmp(&self, other: &Flight) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Flight {
-    fn eq(&self, other: &Flight) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Flight {}

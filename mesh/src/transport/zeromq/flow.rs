@@ -77,7 +77,11 @@ pub(super) struct Ledger {
     published: u64,
     pulses: VecDeque<Pulse>,
     readers: FxHashMap<Token, Reader>,
+    /// How far the last reader has come, and how far the first.
     floor: u64,
+    best: u64,
+    /// When any reader last progressed.
+    progress_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -139,6 +143,7 @@ impl Ledger {
         if read > reader.read {
             reader.read = read;
             reader.progress_ms = now_ms;
+            self.progress_ms = now_ms;
             self.settle();
         } else if read == self.published {
             reader.progress_ms = now_ms;
@@ -148,6 +153,14 @@ impl Ledger {
     /// The longest backlog, in bytes with overhead. Constant time, so that it can be asked with every message.
     pub(super) fn worst(&self) -> u64 {
         self.published - self.floor
+    }
+
+    /// True while publishing runs ahead even of the fastest subscriber, so that more of it serves nobody. Constant time.
+    ///
+    /// Only while somebody progresses: a publisher NEVER waits for those who stand still.
+    pub(super) fn ahead(&self, now_ms: u64, limits: &Limits) -> bool {
+        self.published - self.best > limits.pace_bytes
+            && now_ms.saturating_sub(self.progress_ms) < limits.patience_ms / 2
     }
 
     /// The subscribers to cut off now.
@@ -168,7 +181,10 @@ impl Ledger {
     }
 
     fn settle(&mut self) {
-        self.floor = self.readers.values().map(|r| r.read).min().unwrap_or(self.published);
+        let reads = self.readers.values().map(|r| r.read);
+        self.floor = reads.min().unwrap_or(self.published);
+        let reads = self.readers.values().filter(|r| r.reported).map(|r| r.read);
+        self.best = reads.max().unwrap_or(self.published);
         // One pulse at the floor itself stays, so that `since_pulse` keeps its meaning.
         while self.pulses.len() > 1 && self.pulses[1].published <= self.floor {
             self.pulses.pop_front();
@@ -235,6 +251,24 @@ mod tests {
         ledger.report(&A, 0, 0);
         publish(&mut ledger, 51_000);
         assert_eq!(ledger.laggards(0, &limits()), [A]);
+    }
+
+    #[test]
+    fn publishing_waits_for_the_fastest_reader_but_not_for_those_who_stand_still() {
+        let limits = Limits { pace_bytes: 5_000, ..limits() };
+        let mut ledger = Ledger::default();
+        for token in [A, B] {
+            ledger.accepted(token, 0);
+            ledger.report(&token, 0, 0);
+        }
+        publish(&mut ledger, 6_000);
+        ledger.pulse(1);
+        assert!(ledger.ahead(10, &limits));
+        ledger.report(&B, 1, 20);
+        assert!(!ledger.ahead(20, &limits), "A is behind, B is not");
+        publish(&mut ledger, 6_000);
+        assert!(ledger.ahead(20, &limits));
+        assert!(!ledger.ahead(20 + limits.patience_ms / 2, &limits), "nobody moves");
     }
 
     #[test]

@@ -149,9 +149,8 @@ impl Subscriber {
             Counters::add(&counters.refused, 1);
             return Some(());
         };
-        if header.life != self.life.load(Ordering::Relaxed) {
-            self.missed = true;
-        } else if self.missed {
+        let confirmed = header.life == self.life.load(Ordering::Relaxed);
+        if confirmed && self.missed {
             self.missed = false;
             self.driver.events.send(Event::Lost { link: self.link }).await.ok()?;
         }
@@ -166,7 +165,8 @@ impl Subscriber {
         }
         // What we have unsubscribed from may still be under way; it is of no use to anybody.
         let Some(topic) = session.follower.topic(&name) else { return Some(()) };
-        if self.missed {
+        if !confirmed {
+            self.missed = true;
             return Some(());
         }
         Counters::add(&counters.received, 1);

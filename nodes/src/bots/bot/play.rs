@@ -185,7 +185,7 @@ impl Bot {
             }
             Outcome::Refused { code, text, motion } => {
                 tally.report.refused += 1;
-                if code != codes::BLOCKED && code != codes::OUT_OF_PLACE {
+                if ![codes::BLOCKED, codes::OUT_OF_PLACE, codes::UNAVAILABLE].contains(&code.as_str()) {
                     tally.error(&format!("refused_{code}"), text);
                 }
                 *tally.report.refused_by_code.entry(code).or_default() += 1;

@@ -1,0 +1,268 @@
+//! Real processes of Wildmesh and etcd on the hosts of a [`Net`]: started, killed by their process id, asked over REST.
+//!
+//! Every process is started under a shell that kills it when the test's end of a pipe closes, so that none outlives the
+//! test, however that ends.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::net::{Host, Net};
+
+/// Runs a program until the pipe to its standard input closes. Tells the program's pid first.
+const KEEPER: &str = r#""$@" >>"$WM_LOG" 2>&1 </dev/null & pid=$!; echo $pid >&3; read -r _; kill -9 $pid 2>/dev/null; wait"#;
+
+/// How long a state may take to come about on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A process on a host.
+pub struct Process {
+    /// What it is called in logs.
+    pub name: String,
+    /// Its process id.
+    pub pid: u32,
+    shell: Child,
+}
+
+impl Process {
+    /// Starts a program on a host; its output goes to `{folder}/{name}.log`.
+    pub fn start(host: &Host, name: &str, folder: &Path, program: &[&str]) -> Process {
+        let pid_file = folder.join(format!("{name}.pid"));
+        let pids = File::create(&pid_file).expect("a file for the process id");
+        let mut shell = Command::new("ip")
+            .args(["netns", "exec", &host.namespace, "sh", "-c", &KEEPER.replace(">&3", ">&2"), "sh"])
+            .args(program)
+            .env("WM_LOG", folder.join(format!("{name}.log")))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(pids)
+            .spawn()
+            .unwrap_or_else(|e| panic!("could not start {name}: {e}"));
+        let pid = wait_for(&format!("the process id of {name}"), || {
+            assert!(shell.try_wait().expect("the shell's state").is_none(), "{name} ended at once");
+            std::fs::read_to_string(&pid_file).ok()?.trim().parse().ok()
+        });
+        Process { name: name.to_owned(), pid, shell }
+    }
+
+    /// SIGKILL, SIGSTOP, SIGCONT or SIGTERM, by name.
+    pub fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args(["-s", signal, &self.pid.to_string()]).status();
+        assert!(status.is_ok_and(|s| s.success()), "could not send {signal} to {}", self.name);
+    }
+
+    /// True while it runs.
+    pub fn alive(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+    }
+
+    /// Its resident memory, in MiB.
+    pub fn memory_mib(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("the process's status");
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("its resident memory");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).expect("a number") / 1024.0
+    }
+
+    /// Its open descriptors.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("the process's descriptors").count()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.shell.stdin.take());
+        let _ = self.shell.wait();
+    }
+}
+
+/// A cluster of real processes: etcd on host 0, a gateway on host 1, other nodes behind.
+pub struct RealCluster {
+    /// The network.
+    pub net: Net,
+    /// etcd.
+    pub etcd: Option<Process>,
+    /// The nodes, by host.
+    pub nodes: Vec<Option<Process>>,
+    roles: Vec<&'static str>,
+    folder: PathBuf,
+    islands: PathBuf,
+}
+
+impl RealCluster {
+    /// Starts etcd and a node for each role; the first MUST be the gateway.
+    pub fn start(name: &str, roles: &[&'static str]) -> RealCluster {
+        let folder = std::env::temp_dir().join(format!("wildmesh-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).expect("a folder for logs and data");
+        let mut cluster = RealCluster {
+            net: Net::new(roles.len() + 2),
+            etcd: None,
+            nodes: roles.iter().map(|_| None).collect(),
+            roles: roles.to_vec(),
+            folder,
+            islands: Path::new(env!("CARGO_MANIFEST_DIR")).join("../islands"),
+        };
+        cluster.start_etcd();
+        for i in 0..roles.len() {
+            cluster.start_node(i);
+        }
+        cluster.until_whole();
+        cluster
+    }
+
+    /// Starts etcd, with the data of its former life.
+    pub fn start_etcd(&mut self) {
+        let host = self.net.host(0);
+        let client = self.etcd_url();
+        let peer = format!("http://{}:2380", host.address);
+        let data = self.folder.join("etcd");
+        let data = data.to_str().expect("a printable path");
+        let initial = format!("e={peer}");
+        let words = [
+            "etcd", "--name", "e", "--data-dir", data, "--listen-client-urls", &client, "--advertise-client-urls", &client,
+            "--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer, "--initial-cluster", &initial,
+        ];
+        self.etcd = Some(Process::start(host, "etcd", &self.folder, &words));
+    }
+
+    /// Starts the node of this number.
+    pub fn start_node(&mut self, i: usize) {
+        let role = self.roles[i];
+        let host = self.net.host(i + 1).clone();
+        let (name, address) = (format!("{role}-{i}"), host.address.to_string());
+        let (etcd, store) = (self.etcd_url(), format!("embedded:{}", self.folder.join("store").display()));
+        let listen = format!("{address}:{}", if role == "gateway" { 8080 } else { 7400 });
+        let binary = binary();
+        let islands = self.islands.to_str().expect("a printable path");
+        let mut words = vec![
+            binary.to_str().expect("a printable path"), "node", "--role", role, "--name", &name, "--etcd", &etcd, "--store",
+            &store, "--key", "a key for tests", "--bind", &address, "--islands", islands,
+        ];
+        if matches!(role, "gateway" | "frontend") {
+            words.extend(["--listen", &listen]);
+        }
+        self.nodes[i] = Some(Process::start(&host, &name, &self.folder, &words));
+    }
+
+    /// Kills a node with SIGKILL and waits until it is dead.
+    pub fn kill_node(&mut self, i: usize) {
+        if let Some(node) = self.nodes[i].take() {
+            node.signal("KILL");
+            wait_for(&format!("the death of {}", node.name), || (!node.alive()).then_some(()));
+        }
+    }
+
+    /// The gateway's address.
+    pub fn gateway(&self) -> String {
+        format!("http://{}:8080", self.net.host(1).address)
+    }
+
+    fn etcd_url(&self) -> String {
+        format!("http://{}:2379", self.net.host(0).address)
+    }
+
+    /// The host that is nobody's: where clients come from.
+    pub fn outside(&self) -> &Host {
+        self.net.host(self.roles.len() + 1)
+    }
+
+    /// The mesh as its members see it.
+    pub fn status(&self) -> Option<Value> {
+        let output = self.outside_command(&["status", "--json", "--gateway", &self.gateway()]).output().ok()?;
+        serde_json::from_slice(&output.stdout).ok()
+    }
+
+    /// Waits until every node is there and hears every other.
+    pub fn until_whole(&self) {
+        let expected = self.nodes.iter().flatten().count();
+        let mut last = Value::Null;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.status() {
+                let nodes = status["nodes"].as_array().map_or(0, Vec::len);
+                if status["whole"] == true && nodes == expected {
+                    return;
+                }
+                last = status;
+            }
+            assert!(Instant::now() < deadline, "the mesh is not whole: {}\nlogs in {}", last["disagreements"], self.folder.display());
+            pause();
+        }
+    }
+
+    /// Sends bots from outside and returns their report.
+    pub fn bots(&self, players: usize, seconds: u64, more: &[&str]) -> Value {
+        let (players, seconds, gateway) = (players.to_string(), seconds.to_string(), self.gateway());
+        let words = ["bots", "--json", "--gateway", &gateway, "--players", &players, "--seconds", &seconds];
+        let output = self.outside_command(&[&words[..], more].concat()).output().expect("the bots' output");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let line = text.lines().last().unwrap_or_default();
+        serde_json::from_str(line).unwrap_or_else(|e| panic!("no report ({e}): {}", String::from_utf8_lossy(&output.stderr)))
+    }
+
+    /// `wildmesh` with these words, on the host outside.
+    pub fn outside_command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.outside().namespace]).arg(binary()).args(words);
+        command
+    }
+
+    /// What a node has logged so far.
+    pub fn log(&self, i: usize) -> String {
+        std::fs::read_to_string(self.folder.join(format!("{}-{i}.log", self.roles[i]))).unwrap_or_default()
+    }
+
+    /// Where logs and data are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl Drop for RealCluster {
+    fn drop(&mut self) {
+        self.nodes.clear();
+        self.etcd = None;
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+/// The binary under test: `WILDMESH_BIN`, or the one that cargo built beside this test.
+///
+/// # Panics
+/// If there is none.
+pub fn binary() -> PathBuf {
+    if let Some(named) = std::env::var_os("WILDMESH_BIN") {
+        return named.into();
+    }
+    let test = std::env::current_exe().expect("the test's own path");
+    let beside = test.parent().and_then(Path::parent).expect("target/debug/deps").join("wildmesh");
+    assert!(beside.exists(), "{} is missing: cargo build -p wildmesh-nodes makes it, scripts/test does all", beside.display());
+    beside
+}
+
+/// Waits until `state` gives something.
+///
+/// # Panics
+/// After [`PATIENCE`].
+pub fn wait_for<T>(what: &str, mut state: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(reached) = state() {
+            return reached;
+        }
+        assert!(Instant::now() < deadline, "waited {} s in vain for {what}", PATIENCE.as_secs());
+        pause();
+    }
+}
+
+/// Between two looks at a state.
+fn pause() {
+    std::thread::sleep(Duration::from_millis(50));
+}
