@@ -9,6 +9,7 @@ const COLOURS = ["#6fd3ff", "#ffb35c", "#8ee88a", "#ff86a5", "#c9a2ff", "#f4e06d
   "#52dcc4", "#ff9f80", "#9bb8ff", "#e3a1e8", "#b7dd6b", "#ffd0a6"];
 const NOBODY = "#d5dfe6"; // of publishers that the gateway has not told us of
 const NIGHT = "#64809a"; // the picture of an island is multiplied by this
+const FINE = "?scale=8"; // asks for the finest picture that the gateway draws
 const SETTLE_MS = 90; // a correction of somebody's place is drawn out over about this long
 const JUMP = 3; // tiles; corrections beyond it are drawn at once
 const CROSSING_MS = 300; // who leaves a cell for another is still drawn for so long, until the other cell tells of them
@@ -207,6 +208,7 @@ function sightOf(runs) {
 class Painter {
   constructor(canvas, world, camera, panel) {
     Object.assign(this, { canvas, world, camera, panel, ground: null, sea: "#0d2740", sprites: new Map(), sights: new Map() });
+    this.fine = false;
     this.context = canvas.getContext("2d", { alpha: false });
     this.drawn = [];
     this.times = [];
@@ -235,6 +237,12 @@ class Painter {
     this.ground = ground;
   }
 
+  /** Whether the picture is stretched so far that a finer one would show more, and none was asked for. */
+  coarse() {
+    const { ground, camera } = this;
+    return ground !== null && !this.fine && camera.scale * this.ratio > (1.5 * ground.width) / camera.island.width_tiles;
+  }
+
   paint() {
     const { context, camera, ratio } = this;
     const started = performance.now();
@@ -258,7 +266,7 @@ class Painter {
   }
 
   #sight(scale) {
-    const { context, world, panel } = this;
+    const { context, world, camera, panel } = this;
     const shown = world.nodes.filter((node) => node.cells.length > 0 && panel.shows(node));
     shown.forEach((node, index) => {
       const key = `${node.id} ${JSON.stringify(node.cells)}`;
@@ -270,7 +278,7 @@ class Painter {
       // Where nodes see the same cells, their dashes take turns along the common line.
       context.globalAlpha = 0.8;
       context.lineWidth = (1.4 * this.ratio) / scale;
-      const dash = CELL / 8;
+      const dash = Math.min(CELL / 8, 9 / camera.scale);
       context.setLineDash(shown.length > 1 ? [dash, dash * (shown.length - 1)] : []);
       context.lineDashOffset = -dash * index;
       context.stroke(sight.edge);
@@ -683,6 +691,18 @@ function spread(pointers) {
   return Math.hypot(x1 - x2, y1 - y2);
 }
 
+/** The island's picture, as soon as the gateway has drawn it; null if by then another island is `wanted`. */
+async function ground(island, query, wanted) {
+  for (let pause = 1000; wanted(); pause = Math.min(pause * 2, 8000)) {
+    const image = new Image();
+    image.src = (island.map ?? `/v1/islands/${island.id}/map.png`) + query;
+    const drawn = await image.decode().then(() => true, () => false);
+    if (drawn) return wanted() ? image : null;
+    await new Promise((resolve) => setTimeout(resolve, pause));
+  }
+  return null;
+}
+
 async function islands() {
   for (let pause = 500; ; pause = Math.min(pause * 2, 8000)) {
     try {
@@ -703,15 +723,17 @@ async function start() {
   const painter = new Painter(canvas, world, camera, panel);
   const link = new Link(world, panel);
   const list = await islands();
+  const picture = (island, query) => {
+    painter.fine = query !== "";
+    ground(island, query, () => camera.island === island).then((image) => image && painter.setGround(image));
+  };
   const show = (island) => {
     location.replace(`#${island.id}`);
     document.title = `${island.title || island.name} · Wildmesh`;
     panel.chosen = panel.hovered = painter.ground = null;
     painter.sights.clear();
     camera.fit(island);
-    const image = new Image();
-    image.onload = () => camera.island === island && painter.setGround(image);
-    image.src = island.map ?? `/v1/islands/${island.id}/map.png`;
+    picture(island, "");
     link.open(island.id);
   };
   const asked = list.find((island) => String(island.id) === location.hash.slice(1)) ?? list[0];
@@ -738,6 +760,7 @@ async function start() {
       told = now;
       panel.setCounts(world.feeds.objects.size + world.crossing.size, painter.moving);
       panel.setScale();
+      if (painter.coarse()) picture(camera.island, FINE);
     }
     requestAnimationFrame(frame);
   };

@@ -204,16 +204,17 @@ export class Feeds {
     const key = `${publisher}/${cell}`;
     let feed = this.feeds.get(key);
     const known = feed !== undefined;
-    if (!known) this.feeds.set(key, (feed = { cell, last: 0, waiting: null }));
+    // A feed that we do not know had nothing in the cell, else a keyframe had come: its first frame begins it.
+    if (!known) this.feeds.set(key, (feed = { cell, last: seq - 1, waiting: null }));
     if (kind === KEYFRAME) return this.#keyframe(feed, known, publisher, seq, entries);
     if (kind !== DELTA) return "stray";
-    if (known && seq <= feed.last) return "old";
+    if (seq <= feed.last) return "old";
     if (feed.waiting) {
       if (feed.waiting.length === MAX_WAITING) feed.waiting.shift();
       feed.waiting.push(frame);
       return "waits";
     }
-    if (!known || seq !== feed.last + 1) {
+    if (seq !== feed.last + 1) {
       feed.waiting = [frame];
       return "gap";
     }

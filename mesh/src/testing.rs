@@ -110,6 +110,31 @@ impl EtcdServer {
         let _ = shell.wait();
     }
 
+    /// Stops it, as with SIGSTOP, until [`EtcdServer::resume`]: connections stand, and nothing answers.
+    ///
+    /// # Panics
+    /// If it is not running, or on a system without `/proc`.
+    pub async fn pause(&self) {
+        self.signal("STOP");
+        while self.state() != Some('T') {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Lets a stopped one go on.
+    ///
+    /// # Panics
+    /// If it is not running.
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.pid().expect("a running etcd");
+        let sent = Command::new("/bin/sh").args(["-c", &format!("kill -{name} {pid}")]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "no signal to etcd");
+    }
+
     /// Kills it, and loses all that it knew.
     pub fn lose_data(&mut self) {
         self.kill();
@@ -164,12 +189,13 @@ impl EtcdServer {
 
     /// True while etcd's process runs; a zombie that only its shell has yet to collect does not.
     fn alive(&self) -> bool {
-        let Some(pid) = self.pid() else { return false };
-        if !Path::new("/proc/self/stat").exists() {
-            return true;
-        }
-        let status = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-        status.is_ok_and(|text| !text.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
+        !Path::new("/proc/self/stat").exists() || self.state().is_some_and(|state| state != 'Z')
+    }
+
+    /// The state of etcd's process as the kernel names it: the letter after the name in parentheses.
+    fn state(&self) -> Option<char> {
+        let status = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()?)).ok()?;
+        status.rsplit(')').next()?.trim_start().chars().next()
     }
 }
 

@@ -141,13 +141,15 @@ pub async fn run_until(
             break;
         }
     }
+    // Who was connected then is of interest, not that all have left now.
+    let connected = shared.report().connected;
     stopping.send_replace(true);
     let patience = Instant::now() + GOODBYE;
     while !shared.all_ended() && Instant::now() < patience {
         sleep(Duration::from_millis(20)).await;
     }
     tasks.stop();
-    Ok(shared.report())
+    Ok(BotsReport { connected, ..shared.report() })
 }
 
 /// All bots on one thread: they need no more, and the mesh under test keeps the other cores.

@@ -181,7 +181,7 @@ pub async fn serve(ctx: GatewayContext) -> Result<Gateway, StartError> {
         failures: Limiter::new(config.failures),
         sent: Sent::default(),
         censuses: Semaphore::new(census::CENSUSES),
-        feed: MapFeed::new(),
+        feed: MapFeed::default(),
         readiness: LastReadiness::default(),
         random: Mutex::new(StdRng::from_seed(ctx.secret)),
         stop: watch::Sender::new(false),

@@ -63,7 +63,7 @@ export const ISLANDS = [
       { at: [[-158.143, 21.507]], radius: 0.03, height: 0.25 },
       { at: [[-157.806, 21.262]], radius: 0.011, height: 0.40 },
     ],
-    cones: 8, ponds: [[-157.973, 21.365, 9]],
+    cones: 8, ponds: [],
     growth: {
       beach: { palm: 34, driftwood: 8, shell: 15, coral: 6 },
       grass: { koa: 8, berry_bush: 9, herb: 9, stone: 7, palm: 7, flower: 7 },

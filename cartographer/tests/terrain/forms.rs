@@ -107,6 +107,12 @@ fn groups_offsets_of_tilesets_mirrored_tiles_and_marks_of_order_change_nothing()
 fn where_nothing_is_drawn_there_is_deep_water_and_upper_ground_covers_lower() {
     let lower = MAP.replacen("1,1,1,1,1,1,1,1", "0,0,0,0,0,0,0,0", 2);
     check("holes", "skerry.tmx", &lower);
+    let sea = format!("1{}", ",0".repeat(47));
+    let sea = format!(
+        "<layer name=\"flood\" class=\"ground\" width=\"8\" height=\"6\"><data encoding=\"csv\">{sea}</data></layer>"
+    );
+    let dry = MAP.replacen("1,1,1,1,1,1,1,1", "2,1,1,1,1,1,1,1", 1);
+    check("flood", "skerry.tmx", dry.replace(" <layer id=\"2\"", &format!("{sea} <layer id=\"2\"")));
     let flooded = MAP.replacen("1,2,2,2,2,2,2,1,", "1,1,1,1,1,1,1,1,", 1);
     let bridge = "<layer name=\"bridge\" class=\"ground\" width=\"8\" height=\"6\"><data encoding=\"csv\">0,0,0,0,0,0,0,0,0,2,2,2,2,2,2,0\
                   ,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0</data></layer>";

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use heed::{Env, RoTxn, WithTls};
+use heed::{RoTxn, WithTls};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{error::Elapsed, timeout};
 
@@ -23,17 +23,17 @@ use super::{
     Ack, Expiry, SCAN_LIMIT, Store, StoreError, Stored, Version, WriteOptions, check_expiry, check_key, check_write,
 };
 
+mod environment;
 mod folder;
 mod opening;
 mod records;
 mod turnstile;
 mod writer;
 
-mod environment;
-
 pub use folder::OpenError;
 pub use opening::{open, open_with, switch_durability};
 
+use environment::Environment;
 use records::{Tables, Write};
 use turnstile::Seats;
 use writer::{Message, Operation};
@@ -129,7 +129,7 @@ pub struct Counters {
 /// An open store. The folder is free for this process again once every handle is gone and the writer has ended, which
 /// [`EmbeddedStore::close`] waits for.
 pub struct EmbeddedStore {
-    env: Env<WithTls>,
+    env: Environment,
     tables: Tables,
     folder: PathBuf,
     durability: Durability,

@@ -9,7 +9,7 @@ use super::inbound;
 use super::*;
 use crate::peers::MeshView;
 use crate::record::{PROTOCOL_VERSION, Role};
-use crate::wire::{Bytes32, Hello};
+use crate::wire::{self, Bytes32, Hello, Reply};
 
 /// What is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -351,6 +351,68 @@ fn greetings_that_were_listened_to_open_no_door() {
 }
 
 #[test]
+fn who_answers_a_greeting_without_the_key_is_no_peer() {
+    let mut net = Net::strangers(1);
+    let machine = &mut net.nodes[0].machine;
+    machine.appeared(net.now, node_record(1, 101));
+    let mut refused = 0;
+    for _ in 0..600 {
+        net.now.us += TICK_MS * 1000;
+        machine.tick(net.now, b"");
+        for effect in machine.take_effects() {
+            assert!(!matches!(effect, Effect::Tell(_)), "{effect:?}");
+            let Effect::Transport(Command::Send { link, message }) = effect else { continue };
+            match wire::decode::<Request>(&message).unwrap().0 {
+                Request::Hello(Hello { number, .. }) => {
+                    let challenge = Reply::Challenge { number, nonce: [1; 32], proof: [2; 32] };
+                    machine.answered(net.now, link, &wire::encode(&challenge, b""));
+                    machine.answered(net.now, link, &wire::encode(&Reply::Welcome { number }, b""));
+                    assert_eq!(machine.published(net.now, link, &Topic::new("a1"), &[]), None);
+                }
+                Request::Reject { refusal, .. } => refused += usize::from(refusal == greeting::Refusal::WrongKey),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert!((3..10).contains(&refused), "{refused} in a minute");
+    let peer = machine.peers.values().next().unwrap();
+    assert_eq!(peer.reason, Some(Reason::Refused(greeting::Refusal::WrongKey)));
+}
+
+#[test]
+fn a_peer_that_hears_more_than_the_directory_told_us_makes_us_read_it_anew() {
+    let mut net = Net::new(3);
+    net.pass(1_000);
+    assert!(net.all_up());
+    // The first loses sight of the third, by a fault of its watch; the third does not notice.
+    let lost = net.nodes[2].record.clone();
+    net.cut_both(&[Kind::Request, Answer, Publish], 0, 2);
+    net.nodes[0].machine.gone(&lost);
+    net.run();
+    net.cut_both(&[Kind::Request, Answer, Publish], 2, 0);
+    let before = net.nodes[0].refreshes;
+    net.pass(2_500);
+    assert!(net.nodes[0].refreshes > before, "the second hears it");
+    net.cut.clear();
+    net.pass(15_000);
+    assert!(net.all_up() && net.agree());
+    assert!(net.nodes[0].refreshes < before + 8, "but not for every heartbeat");
+}
+
+#[test]
+fn a_new_life_takes_the_place_of_the_old_one_even_if_nobody_said_that_that_is_gone() {
+    let mut net = Net::new(2);
+    net.pass(500);
+    net.nodes[1].record = node_record(1, 201);
+    net.refresh(0);
+    assert_eq!(net.nodes[0].told, ["up 101", "down 101", "gone 101"]);
+    assert_eq!(net.state(0, 1), Some(PeerState::Connecting));
+    net.pass(1_000);
+    let other = greeting::Refusal::NotMe { node: net.id(1), incarnation: Incarnation(101) };
+    assert_eq!(net.reason(0, 1), Some(Reason::Refused(other)), "the new life is not there yet");
+}
+
+#[test]
 fn floods_of_greetings_take_bounded_room_and_leave_peers_alone() {
     let mut net = Net::new(2);
     net.pass(500);
@@ -435,6 +497,10 @@ fn random_cuts_of_every_kind_end_in_agreement() {
         }
         net.pass(20_000);
         assert!(net.all_up() && net.agree(), "seed {seed}");
+        for node in &net.nodes {
+            let kept = (node.links.len(), node.machine.links.len(), node.machine.routes.len());
+            assert_eq!(kept, (count - 1, count - 1, count - 1), "nothing is left behind: seed {seed}");
+        }
         let mut view = MeshView::new("test", "north", &net.nodes[0].record);
         net.nodes[0].machine.show(net.now, &mut view);
         assert!(view.peers.iter().all(|peer| peer.agrees && peer.misses.is_empty()), "seed {seed}: {view:?}");

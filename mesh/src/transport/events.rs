@@ -159,11 +159,14 @@ mod tests {
         }
         assert!(outbox.full());
         assert!(matches!(outbox.try_send(heavy()), Err(TrySendError::Full(_))));
-        let (sent, received) = tokio::join!(outbox.send(heavy()), async {
-            tokio::task::yield_now().await;
-            events.recv().await
-        });
-        assert!(sent.is_ok() && received.is_some());
+        let mut sending = Box::pin(outbox.send(heavy()));
+        tokio::select! {
+            biased;
+            _ = &mut sending => panic!("there was no room"),
+            () = tokio::task::yield_now() => {}
+        }
+        assert!(events.recv().await.is_some());
+        assert!(sending.await.is_ok());
         drop(events);
         assert!(outbox.send(heavy()).await.is_err());
     }

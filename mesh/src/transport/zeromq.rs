@@ -44,7 +44,7 @@ use super::events::{self, Outbox};
 use super::{COMMANDS, Command, Counters, Endpoints, Error, LinkId, MESSAGE_BYTES, Route, Transport};
 use crate::tasks::Tasks;
 
-/// Commands taken in one go, at most. The sockets' own tasks run in between.
+/// Commands, or messages of one connection, taken in one go, at most. The sockets' own tasks run in between.
 const BATCH: usize = 128;
 
 /// Subscribers' reports that wait for the publisher, at most. Later ones say more, so that dropping some does no harm.

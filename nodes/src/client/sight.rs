@@ -167,11 +167,13 @@ impl Sight {
         }
     }
 
+    /// A feed that we do not know had nothing in the cell when the cell came into sight, else a keyframe had come: its
+    /// first frame begins it, whatever its number.
     fn apply_delta(&mut self, frame: &Arc<Frame>, effect: &mut Effect) {
         let key = (frame.head.publisher, frame.head.cell);
-        let known = self.feeds.contains_key(&key);
-        let feed = self.feeds.entry(key).or_default();
-        if known && frame.head.seq <= feed.last {
+        let seq = frame.head.seq;
+        let feed = self.feeds.entry(key).or_insert_with(|| Feed { last: seq.saturating_sub(1), waiting: None });
+        if seq <= feed.last {
             effect.old = true;
         } else if let Some(waiting) = &mut feed.waiting {
             if waiting.len() == MAX_WAITING_FRAMES {
@@ -179,8 +181,8 @@ impl Sight {
             }
             waiting.push_back(frame.clone());
             effect.waits = true;
-        } else if known && frame.head.seq == feed.last + 1 {
-            feed.last += 1;
+        } else if seq == feed.last + 1 {
+            feed.last = seq;
             self.apply_entries(frame, effect);
         } else {
             feed.waiting = Some(VecDeque::from([frame.clone()]));

@@ -60,8 +60,12 @@ fn a_gap_waits_for_a_keyframe_and_then_catches_up() {
 }
 
 #[test]
-fn a_delta_out_of_nothing_is_a_gap() {
-    assert!(sight().apply(&delta(P, CELL, 1, vec![])).gap);
+fn a_delta_of_an_unknown_feed_begins_it_for_its_cell_was_empty() {
+    let mut sight = sight();
+    let enters = vec![Entry::Enter { object: object(1, 1, 1), from: None }];
+    assert_eq!(sight.apply(&delta(P, CELL, 70, enters)).appeared, 1);
+    assert_eq!(sight.apply(&delta(P, CELL, 71, vec![moved(1, 2, 9)])).updates, 1);
+    assert!(sight.apply(&delta(P, CELL, 73, vec![])).gap);
 }
 
 #[test]
@@ -79,7 +83,8 @@ fn objects_of_cells_that_leave_sight_are_dropped_with_their_feeds() {
     sight.set_vision(1, &[], &[CELL]);
     assert!(sight.ghost(1).is_none() && sight.ghost(2).is_some());
     sight.set_vision(1, &[CELL], &[]);
-    assert!(sight.apply(&delta(P, CELL, 6, vec![])).gap, "the feed begins anew");
+    let enters = vec![Entry::Enter { object: object(3, 1, 1), from: None }];
+    assert_eq!(sight.apply(&delta(P, CELL, 9, enters)).appeared, 1, "the feed begins anew");
     sight.set_vision(2, &[CELL], &[]);
     assert_eq!(sight.ghosts().len(), 0, "another island");
 }

@@ -104,7 +104,7 @@ mod tests {
     }
 
     fn change(mut candidate: Candidate, change: impl FnOnce(&mut Load)) -> Candidate {
-        candidate.load.as_mut().into_iter().for_each(change);
+        change(candidate.load.as_mut().unwrap());
         candidate
     }
 

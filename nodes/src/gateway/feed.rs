@@ -98,9 +98,9 @@ pub struct MapFeed {
     wake: tokio::sync::Notify,
 }
 
-impl MapFeed {
+impl Default for MapFeed {
     /// Nobody looks yet.
-    pub fn new() -> MapFeed {
+    fn default() -> MapFeed {
         MapFeed {
             places: Arc::new(Semaphore::new(VIEWERS)),
             next_viewer: AtomicU64::new(1),
@@ -109,7 +109,9 @@ impl MapFeed {
             wake: tokio::sync::Notify::new(),
         }
     }
+}
 
+impl MapFeed {
     fn islands(&self) -> Vec<IslandId> {
         self.looked_at.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }

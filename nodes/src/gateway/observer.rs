@@ -223,7 +223,7 @@ mod tests {
         fn tick(&mut self) {
             self.now_ms += 50;
             let now = self.now_ms;
-            let to = Place::new(if now % 100 == 0 { 500 } else { 4_000 }, 2_000);
+            let to = Place::new(if now.is_multiple_of(100) { 500 } else { 4_000 }, 2_000);
             let from = self.owner.get(ObjectId(7)).unwrap().place(now);
             self.owner.walk(now, ObjectId(7), from, to, 512).unwrap();
             let mut frames = Vec::new();
@@ -256,7 +256,7 @@ mod tests {
         let mut first = pair.join(1, 10);
         (0..4).for_each(|_| pair.tick());
         let got = taken(&mut first);
-        assert_eq!(got[0].0, true, "the beginning is a fresh start");
+        assert!(got[0].0, "the beginning is a fresh start");
         assert!(got[1..].iter().all(|(anew, frames)| !anew && *frames > 0), "{got:?}");
 
         let mut second = pair.join(2, 10);

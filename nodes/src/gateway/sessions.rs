@@ -228,12 +228,7 @@ fn cells_around(island: IslandId, place: Place, size: (u16, u16)) -> Vec<Cell> {
 }
 
 /// Asks frontends, best first, until one expects the player.
-async fn admit(
-    app: &App,
-    open: &OpenSession,
-    arrival: &Arrival,
-    home: Option<&NodeId>,
-) -> ApiResult<SessionDocument> {
+async fn admit(app: &App, open: &OpenSession, arrival: &Arrival, home: Option<&NodeId>) -> ApiResult<SessionDocument> {
     let block = arrival.cell.map(|cell| block_mark(cell.island.0, cell.x, cell.y));
     let ranked = choose::rank(&candidates(app, block), arrival, home);
     let mut why = "no frontend is up".to_owned();

@@ -214,6 +214,10 @@ fn feeds() -> Vec<(&'static str, Vec<Step>)> {
             ],
         ),
         (
+            "a feed begins with a delta where its cell was empty",
+            vec![sees(), frame(7, A, 70, enter(still(1, 1, 1, 10), None)), frame(7, A, 71, moved(1, 2, 20))],
+        ),
+        (
             "an object crosses a border, its new cell is told first",
             vec![
                 sees(),

@@ -71,11 +71,11 @@ fn frames_that_come_too_early_wait_and_are_forwarded_in_order() {
     let frames: Vec<Bytes> = (1..=5).map(|tick| happen(&mut teller, tick * 50)).collect();
     let mut apply = |index: usize| seqs(&listener.apply(300, TELLER, frames[index].clone()));
     assert_eq!(apply(0), [2]);
-    assert_eq!(apply(0), []);
-    assert_eq!(apply(3), []);
-    assert_eq!(apply(2), []);
+    assert!(apply(0).is_empty());
+    assert!(apply(3).is_empty());
+    assert!(apply(2).is_empty());
     assert_eq!(apply(1), [3, 4, 5]);
-    assert_eq!(apply(2), []);
+    assert!(apply(2).is_empty());
     assert_eq!(apply(4), [6]);
     assert_eq!(hue(&listener), Some(6));
 }

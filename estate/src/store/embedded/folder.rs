@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::turnstile;
 use super::{Durability, FORMAT};
 
-const DATA: &str = "data.mdb";
+pub(super) const DATA: &str = "data.mdb";
 const LOCK: &str = "lock.mdb";
 
 /// LMDB's magic number, and where it stands in the file: behind the header of the first page.

@@ -10,16 +10,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use heed::{Env, WithTls};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::environment::{self, Environment};
 use super::folder::{heed_error, io_error, prepare};
 use super::records::{self, Recorded, Tables};
 use super::turnstile::{Seats, Turnstile, members};
 use super::writer::{self, Writer};
-use super::{Durability, EmbeddedStore, OpenError, QUEUE, Settings, environment};
+use super::{Durability, EmbeddedStore, OpenError, QUEUE, Settings};
 
 /// How long opening waits for other processes: far longer than any commit of theirs takes.
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
@@ -82,7 +82,7 @@ async fn wait<T>(folder: &Path, result: oneshot::Receiver<Result<T, OpenError>>)
 
 /// A store and what its writer needs.
 struct Begun {
-    env: Env<WithTls>,
+    env: Environment,
     tables: Tables,
     durability: Durability,
 }
@@ -163,6 +163,7 @@ fn open_files(
     let tables = Tables::open(&env, &mut txn).map_err(failed)?;
     txn.commit().map_err(failed)?;
     environment::set_durability(&env, durability, &turn).map_err(failed)?;
+    environment::keep(&env);
     Ok(Begun { env, tables, durability })
 }
 

@@ -102,6 +102,36 @@ async fn what_was_written_is_there_after_closing_and_opening_again() {
 }
 
 #[tokio::test]
+async fn threads_that_read_may_end_while_the_last_handle_goes() {
+    let folder = folder();
+    for _ in 0..100 {
+        let store = Arc::new(open(folder.path(), Durability::Process).await.expect("open"));
+        let both = Arc::new(std::sync::Barrier::new(2));
+        let (reader, waiting) = (store.clone(), both.clone());
+        let thread = std::thread::Builder::new().spawn(move || {
+            reader.read(|txn| reader.tables.count(txn)).expect("read");
+            drop(reader);
+            waiting.wait();
+        });
+        both.wait();
+        store.close().await;
+        drop(store);
+        thread.expect("spawn").join().expect("join");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_replaced_under_an_open_process_is_refused() {
+    let parent = folder();
+    let at = parent.path().join("store");
+    open(&at, Durability::Process).await.expect("open").close().await;
+    fs::rename(&at, parent.path().join("away")).expect("rename");
+    let error = open(&at, Durability::Process).await.expect_err("replaced");
+    let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+    assert!(source.contains("were replaced while this process had them open"), "{error}: {source}");
+}
+
+#[tokio::test]
 async fn closing_answers_what_was_queued_and_refuses_the_rest() {
     let folder = folder();
     let store = Arc::new(open(folder.path(), Durability::Process).await.expect("open"));

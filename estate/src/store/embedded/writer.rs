@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use heed::{Env, MdbError, RwTxn, WithTls};
+use heed::{MdbError, RwTxn};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use super::environment::Environment;
 use super::records::{Refusal, Tables, Write};
 use super::turnstile::{Seats, Turn, Turnstile};
 use super::{Clock, Counters, Durability};
@@ -63,7 +64,7 @@ impl Operation {
 
 /// The writer's side of an open store.
 pub(super) struct Writer {
-    pub(super) env: Env<WithTls>,
+    pub(super) env: Environment,
     pub(super) tables: Tables,
     pub(super) durability: Durability,
     pub(super) turnstile: Turnstile,

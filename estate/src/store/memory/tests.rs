@@ -10,12 +10,15 @@ use super::{Fault, MemoryStore, Rates};
 use crate::store::conformance::{self, Harness};
 use crate::store::{Expiry, Outcome, Store, StoreError, Version, WriteOptions};
 
-struct Memory(MemoryStore);
+/// The store, and how long its ways are, at most.
+struct Memory(MemoryStore, Duration);
 
 #[async_trait]
 impl Harness for Memory {
     fn client(&self) -> Arc<dyn Store> {
-        Arc::new(self.0.client())
+        let client = self.0.client();
+        client.faults().random(7, Rates { delay: self.1, ..Rates::default() });
+        Arc::new(client)
     }
 
     fn prefix(&self) -> String {
@@ -29,14 +32,9 @@ impl Harness for Memory {
 
 #[tokio::test(start_paused = true)]
 async fn the_store_in_memory_conforms() {
-    conformance::all(&Memory(MemoryStore::new())).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_store_in_memory_conforms_with_delays() {
-    let memory = MemoryStore::new();
-    memory.faults().random(7, Rates { delay: Duration::from_millis(3), ..Rates::default() });
-    conformance::all(&Memory(memory)).await;
+    for delay in [Duration::ZERO, Duration::from_millis(3)] {
+        conformance::all(&Memory(MemoryStore::new(), delay)).await;
+    }
 }
 
 fn one() -> Bytes {

@@ -25,9 +25,15 @@ async fn two_nodes_find_each_other() {
 async fn clocks_are_compared() {
     let place = Place::new(1);
     place.network.set_default_fault(Fault::delay(3, 0));
-    let one = place.node("zoo-1", 1);
+    let mut one = place.node("zoo-1", 1);
     sleep(Duration::from_millis(5_000)).await;
     let two = place.node("zoo-2", 2);
+    let peer = loop {
+        if let Event::PeerUp(peer) = one.inbox.events.recv().await.unwrap() {
+            break peer;
+        }
+    };
+    assert!((4_999..=5_001).contains(&peer.clock_offset_ms), "known from the first moment: {peer:?}");
     let offset = |of: &Node, to: &NodeId| of.mesh.peers().get(to).map(|p| (p.clock_offset_ms, p.rtt_us / 1000));
     // What is added to the clock of the later one is what it missed.
     until("offsets are known", || {
@@ -65,6 +71,8 @@ async fn a_link_cut_one_way_is_suspect_at_both_ends_and_heals() {
         one.until_up(&two).await;
         two.until_up(&one).await;
         assert!(healed.elapsed() < Duration::from_secs(10), "{:?}", healed.elapsed());
+        one.until_told("lost 2").await;
+        two.until_told("lost 1").await;
     }
 }
 

@@ -298,6 +298,50 @@ async fn a_node_greeted_by_a_stranger_reads_who_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_read_for_a_greeting_is_told_to_all() {
+    let world = World::new();
+    let (mut a, client) = world.node("a", 1).await;
+    // The watch is deaf, as in the test of the comparison.
+    client.delay(3_600_000, 3_600_000);
+    let (b, _) = world.node("b", 2).await;
+    client.delay(0, 0);
+    let read = Instant::now();
+    assert_eq!(a.registry.read_now().await.unwrap().len(), 1);
+    a.until_event(NodeAppeared(b.record.clone())).await;
+    assert!(read.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reading_that_comes_late_takes_nothing_back() {
+    let world = World::new();
+    let (mut a, client) = world.node("a", 1).await;
+    client.delay_replies(1000);
+    let registry = a.registry.clone();
+    let reading = tokio::spawn(async move { registry.read_now().await.unwrap() });
+    sleep(Duration::from_millis(10)).await;
+    let (b, _) = world.node("b", 2).await;
+    a.until_event(NodeAppeared(b.record.clone())).await;
+    assert!(reading.await.unwrap().is_empty(), "it was read before there was anybody");
+    sleep(TTL).await;
+    assert_eq!(a.told(), []);
+    assert_eq!(a.registry.known().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_back_within_its_lease_looks_whether_its_key_stands_before_it_acts() {
+    let world = World::new();
+    let (mut a, client) = world.node("a", 1).await;
+    client.cut(Cut::Refused);
+    a.until_event(OwnLeaseLost).await;
+    // The lease lives on for its margin; the key does not.
+    let key = config(a.record.clone()).district.key(&a.record);
+    assert!(world.directory.client().delete(&key, None).await.unwrap());
+    client.heal();
+    a.until(|event| matches!(event, OwnLeaseBack { .. })).await;
+    assert_eq!(world.directory.peek(&key).len(), 1, "it acts and does not stand");
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_readers_at_once_share_a_reading() {
     let world = World::new();
     let (a, client) = world.node("a", 1).await;

@@ -166,15 +166,13 @@ async fn an_etcd_that_hangs_is_down_and_a_write_to_it_is_ambiguous() {
     let server = EtcdServer::start().await;
     let mut a = node(&server, record("a", 1)).await;
     let directory = server.directory(&Tasks::real()).await;
-    let pid = server.pid().unwrap().to_string();
-    let signal = |name: &str| std::process::Command::new("kill").args([name, &pid]).status().unwrap();
-    assert!(signal("-STOP").success());
+    server.pause().await;
     let write = directory.put("/t/a", b"", None).await;
     assert!(matches!(write, Err(directory::Error::Ambiguous { .. })), "{write:?}");
     let read = directory.get("/t/a").await;
     assert!(matches!(read, Err(directory::Error::Unavailable { .. })), "{read:?}");
     a.until(|event| matches!(event, RegistryEvent::OwnLeaseLost)).await;
-    assert!(signal("-CONT").success());
+    server.resume();
     a.until(|event| matches!(event, OwnLeaseBack { .. })).await;
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::zeromq::util::PeerIdentity;
 use ::zeromq::{Socket, SocketEvent, SocketOptions, SubSocket, ZmqMessage, ZmqResult};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use rand::Rng;
 use rand::rngs::StdRng;
 use tokio::sync::watch;
@@ -19,7 +19,7 @@ use tracing::debug;
 
 use super::interest::{Change, Follower, Interest};
 use super::wire::{self, PULSE, Token};
-use super::{Backoff, Driver, Monitor, incoming, tcp_only};
+use super::{BATCH, Backoff, Driver, Monitor, incoming, tcp_only};
 use crate::transport::{Counters, Event, LinkId, MESSAGE_BYTES, weight};
 
 /// How far this subscriber has come: the identity of its connection and the last pulse seen on it (0: none yet).
@@ -129,6 +129,12 @@ impl Subscriber {
                     let Ok(message) = message? else { return Some(()) };
                     silent_ticks = 0;
                     self.take(&mut session, message).await?;
+                    // What has come with it is taken at once: much cheaper than looking everywhere for each message.
+                    for _ in 1..BATCH {
+                        let more = incoming(&self.driver.events, &mut session.socket).now_or_never();
+                        let Some(Some(Ok(message))) = more else { break };
+                        self.take(&mut session, message).await?;
+                    }
                 }
                 // Ticks are counted, not time: a process that slept wakes to one tick, and then reads what waits.
                 _ = tick.tick() => {

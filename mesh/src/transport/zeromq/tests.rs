@@ -228,10 +228,30 @@ async fn a_peer_that_never_greets_or_falls_silent_is_given_up_and_tried_again() 
     };
     tokio::select! {
         biased;
-        () = strange => {}
+        tried = tokio::time::timeout(Duration::from_secs(30), strange) => tried.expect("both are tried again"),
         () = async { loop { ping(&mut a, link, &mut b).await } } => {}
     }
     a.until(|event| matches!(event, Event::Broken { link: LinkId(5) }).then_some(())).await;
+}
+
+#[tokio::test]
+async fn nothing_is_heard_of_a_life_that_its_request_endpoint_does_not_confirm() {
+    let limits = Limits { pulse_ms: 20, ..Limits::DEFAULT };
+    let (mut a, b, mut c) = (node(limits.clone()), node(limits.clone()), node(limits));
+    // As if b's process had been replaced by c's between the two connections.
+    let to =
+        Endpoints { publish: b.transport.endpoints.publish.clone(), request: c.transport.endpoints.request.clone() };
+    a.command(Command::Connect { link: LinkId(1), to });
+    a.connect(2, &b);
+    a.subscribe("news");
+    until_heard(&b, &mut a, "news").await;
+    ping(&mut a, LinkId(1), &mut c).await;
+    for _ in 0..50 {
+        b.publish("news", &[b"whose?"]);
+        let (link, _) =
+            a.until(|e| if let Event::Published { link, parts, .. } = e { Some((link, parts)) } else { None }).await;
+        assert_eq!(link, LinkId(2));
+    }
 }
 
 /// PUB deadlocks for good on a multi-threaded runtime when subscriptions change while it publishes.
