@@ -10,6 +10,7 @@ const COLOURS = ["#6fd3ff", "#ffb35c", "#8ee88a", "#ff86a5", "#c9a2ff", "#f4e06d
 const NOBODY = "#d5dfe6"; // of publishers that the gateway has not told us of
 const NIGHT = "#64809a"; // the picture of an island is multiplied by this
 const FINE = "?scale=8"; // asks for the finest picture that the gateway draws
+const CLOCK_MS = 500; // a better reading of a clock is taken over in about this long
 const SETTLE_MS = 90; // a correction of somebody's place is drawn out over about this long
 const JUMP = 3; // tiles; corrections beyond it are drawn at once
 const CROSSING_MS = 300; // who leaves a cell for another is still drawn for so long, until the other cell tells of them
@@ -19,16 +20,25 @@ const element = (id) => document.getElementById(id);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const narrow = matchMedia("(max-width: 640px)");
 
-/** The largest difference ever seen between a server's clock and ours is the truest: messages are only ever late. */
+/**
+ * A server's clock. The largest difference ever seen to ours is the truest, since messages are only ever late; what is
+ * shown follows it smoothly, so that a better sample moves nobody visibly.
+ */
 class Clock {
-  #offset = -Infinity;
+  #best = -Infinity;
+  #shown = -Infinity;
+  #at = 0;
 
   see(serverMs) {
-    this.#offset = Math.max(this.#offset, serverMs - performance.now());
+    this.#best = Math.max(this.#best, serverMs - performance.now());
   }
 
   now() {
-    return performance.now() + this.#offset;
+    const now = performance.now();
+    const behind = this.#best - this.#shown;
+    this.#shown = behind > 2000 ? this.#best : this.#shown + behind * (1 - Math.exp((this.#at - now) / CLOCK_MS));
+    this.#at = now;
+    return now + this.#shown;
   }
 }
 
@@ -37,7 +47,11 @@ class World {
   constructor() {
     this.feeds = new Feeds({
       everywhere: true,
-      onMove: (object, motion, publisher) => this.#eased(object, motion, publisher),
+      onMove: (object, motion, publisher) => this.#ease(object, object, motion, publisher),
+      onEnter: (object) => {
+        const before = this.crossing.get(object.id);
+        if (before) this.#ease(before.object, object, object.motion, object.publisher);
+      },
       onLeave: (object, to) => to && this.crossing.set(object.id, { object, until: performance.now() + CROSSING_MS }),
     });
     this.nodes = [];
@@ -95,20 +109,20 @@ class World {
     return node ? this.gateway.now() - node.offset_ms : this.clocks.get(publisher)?.now() ?? 0;
   }
 
-  /** Where an object is now, in tiles and fractions; `times` caches the publishers' clocks of one picture. */
+  /** Where an object is, in tiles and fractions: now, or `at` a time on its publisher's clock. */
   place(object, at = this.time(object.publisher), motion = object.motion) {
     const [x, y, vx, vy, since, duration] = motion;
     const elapsed = Math.min(Math.max(at - since, 0), duration) / 1000;
     return [(x + vx * elapsed) / UNITS, (y + vy * elapsed) / UNITS];
   }
 
-  /** A new motion must not make anybody jump: what it corrects is remembered and fades. */
-  #eased(object, motion, publisher) {
-    const [oldX, oldY] = this.place(object);
+  /** A new motion must not make anybody jump: what it corrects is remembered, and fades. */
+  #ease(before, object, motion, publisher) {
+    const [oldX, oldY] = this.place(before);
     const [x, y] = this.place(object, this.time(publisher), motion);
     const now = performance.now();
-    const left = object.easedAt === undefined ? 0 : Math.exp((object.easedAt - now) / SETTLE_MS);
-    const [dx, dy] = [oldX - x + (object.dx ?? 0) * left, oldY - y + (object.dy ?? 0) * left];
+    const left = before.easedAt === undefined ? 0 : Math.exp((before.easedAt - now) / SETTLE_MS);
+    const [dx, dy] = [oldX - x + (before.dx ?? 0) * left, oldY - y + (before.dy ?? 0) * left];
     const far = Math.hypot(dx, dy) > JUMP;
     Object.assign(object, { dx: far ? 0 : dx, dy: far ? 0 : dy, easedAt: now });
   }
@@ -291,7 +305,9 @@ class Painter {
   #objects() {
     const { context, camera } = this;
     const batches = this.#batches();
-    const radius = Math.min(Math.max(camera.scale * 0.34, narrow.matches ? 1.9 : 2.6), 9);
+    // The more there are, the smaller they must be to be told apart.
+    const least = Math.max(5 - 0.8 * Math.log10(this.drawn.length + 1) - (narrow.matches ? 0.6 : 0), 1.8);
+    const radius = Math.min(Math.max(camera.scale * 0.34, least), 9);
     context.lineCap = "round";
     for (const [colour, { list, faint }] of batches) {
       context.globalAlpha = faint ? 0.25 : 0.5;

@@ -161,10 +161,12 @@ const LEAVE = 3;
 export class Feeds {
   /**
    * `everywhere`: all cells are in sight, as on the live map; otherwise those that `see` was told of.
-   * `onMove(object, motion, publisher)` hears of a motion before it is taken, `onLeave(object, to)` of who has left a cell.
+   * `onMove(object, motion, publisher)` hears of a motion before it is taken, `onEnter(object)` of who is new, and
+   * `onLeave(object, to)` of who has left a cell.
    */
-  constructor({ everywhere = false, onMove = null, onLeave = null } = {}) {
+  constructor({ everywhere = false, onMove = null, onEnter = null, onLeave = null } = {}) {
     this.everywhere = everywhere;
+    this.onEnter = onEnter;
     this.onMove = onMove;
     this.onLeave = onLeave;
     this.clear();
@@ -258,8 +260,11 @@ export class Feeds {
 
   #show(publisher, cell, [id, epoch, version, motion, view]) {
     const object = this.objects.get(id);
-    if (object === undefined) this.objects.set(id, { id, publisher, epoch, version, cell, motion, view });
-    else if (newer(epoch, version, object.epoch, object.version)) {
+    if (object === undefined) {
+      const fresh = { id, publisher, epoch, version, cell, motion, view };
+      this.objects.set(id, fresh);
+      this.onEnter?.(fresh);
+    } else if (newer(epoch, version, object.epoch, object.version)) {
       const before = object.publisher;
       Object.assign(object, { epoch, version, cell, view });
       if (before !== publisher || !sameMotion(object.motion, motion)) this.#move(object, motion, publisher);

@@ -28,8 +28,8 @@ pub enum Event {
         /// Why.
         reason: Down,
     },
-    /// The directory removed it, or a new life took its place: what it owned may be taken over. The last word on this
-    /// incarnation; comes for every incarnation that the directory ever showed, up or not.
+    /// The directory removed it, or a new life took its place: what it owned may be taken over. Comes for every incarnation
+    /// that the directory showed, up or not. A node that only lost its lease may come up again in the same life.
     PeerGone {
         /// Who.
         peer: NodeId,

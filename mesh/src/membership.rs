@@ -19,7 +19,6 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rustc_hash::FxHashMap;
@@ -60,13 +59,20 @@ const UNLISTED_MS: u64 = 2_500;
 const CONNECTING_MS: u64 = 3_000;
 
 /// The pauses between two new connections to a suspect peer: the first and the longest, in milliseconds.
-const RELINK_MS: (u64, u64) = (1_000, 8_000);
+const RELINK_MS: (u64, u64) = (2_000, 16_000);
+
+/// How long a link may take to be greeted before a new one takes its place, in milliseconds. The transport repairs its
+/// connections itself; on a busy machine patience is cheaper than a new link.
+const LINK_MS: u64 = 6_000;
 
 /// A link that was up for so long starts with short pauses again, in milliseconds.
 const SETTLED_MS: u64 = 10_000;
 
 /// At most so often does a disagreement make this node read the directory, in milliseconds.
 const REFRESH_MS: u64 = 5_000;
+
+/// A peer that said that it is leaving and still publishes heartbeats so long afterwards is not, in milliseconds.
+const LEAVING_MS: u64 = 6_000;
 
 /// A gap between two ticks that means that this node itself slept, in milliseconds: silence in it is no evidence.
 const SLEPT_MS: u64 = 1_000;
@@ -296,7 +302,7 @@ impl Membership {
     /// A peer says that it is leaving. The directory will say when it is gone.
     fn said_bye(&mut self, now: Now, node: &NodeId) {
         if let Some(peer) = self.peers.get_mut(node) {
-            peer.leaving = true;
+            peer.leaving_ms = Some(now.ms());
         }
         self.settle(now, node);
     }
@@ -350,7 +356,8 @@ impl Membership {
             peer.relink_pause_ms = RELINK_MS.0;
         }
         let helps = !matches!(peer.reason, Some(Reason::Refused(_) | Reason::Leaving));
-        if peer.state == PeerState::Suspect && helps && now_ms >= peer.next_relink_ms {
+        let tried = peer.greeting == Greeting::Done || now_ms.saturating_sub(peer.linked_ms) >= LINK_MS;
+        if peer.state == PeerState::Suspect && helps && tried && now_ms >= peer.next_relink_ms {
             peer.next_relink_ms = now_ms + peer.relink_pause_ms;
             peer.relink_pause_ms = (peer.relink_pause_ms * 2).min(RELINK_MS.1);
             self.relink(now, node);
@@ -367,7 +374,7 @@ impl Membership {
             (PeerState::Up, Ok(())) => {}
             (PeerState::Up, Err(reason)) => {
                 warn!(peer = %node, incarnation = incarnation.0, %reason, "a peer is suspect");
-                peer.next_relink_ms = now_ms + if reason == Reason::Broken { RELINK_MS.0 } else { 0 };
+                peer.next_relink_ms = now_ms + if reason == Reason::Broken { LINK_MS } else { 0 };
                 peer.turn(now_ms, PeerState::Suspect, Some(reason));
                 let down = Event::PeerDown { peer: node.clone(), incarnation, reason: Down::Cut };
                 self.effects.push(Effect::Tell(down));

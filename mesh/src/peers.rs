@@ -146,6 +146,9 @@ pub struct PeerView {
     pub clock_offset_us: i64,
     /// How long ago its last heartbeat came, in milliseconds.
     pub heard_ms_ago: Option<u64>,
+    /// The digest of whom it hears, in hexadecimal; empty before its first heartbeat.
+    #[serde(default)]
+    pub hears: String,
     /// True if it hears the same nodes as the viewing node, itself included.
     pub agrees: bool,
     /// Whom the directory has and the peer does not hear.

@@ -62,7 +62,8 @@ pub struct BotsConfig {
     pub seconds: Option<u64>,
     /// Where they walk.
     pub layout: Layout,
-    /// Which islands they join; none named: all that the gateway lists. A crowd takes the first.
+    /// Which islands they join; none named: all that the gateway lists. A crowd takes the smallest of them, and gathers
+    /// round its first spawn point.
     pub islands: Vec<u32>,
     /// Decides names, passwords and walks; the same seed comes back to the same accounts.
     pub seed: u64,
@@ -168,6 +169,8 @@ fn chosen_islands(config: &BotsConfig, listed: Vec<Island>) -> Result<Vec<Island
         listed.into_iter().filter(|island| config.islands.is_empty() || config.islands.contains(&island.id)).collect();
     islands.sort_by_key(|island| island.id);
     if config.layout == Layout::Crowd {
+        // Those who arrive elsewhere on the island have a way to go.
+        islands.sort_by_key(|island| (u32::from(island.width_tiles) * u32::from(island.height_tiles), island.id));
         islands.truncate(1);
     }
     if islands.is_empty() { Err(BotsError::NoIsland) } else { Ok(islands) }

@@ -2,6 +2,7 @@
 //!
 //! A command's last line on standard output is its result when `--json` is given; logs and progress go to standard error.
 
+use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -270,6 +271,8 @@ fn logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for people; in a file they are noise that no search expects.
+    let builder = builder.with_ansi(std::io::stderr().is_terminal());
     // Set once, at the start; a second time (in tests) changes nothing.
     if std::env::var("WILDMESH_LOG").is_ok_and(|form| form == "json") {
         let _ = builder.json().try_init();

@@ -34,9 +34,6 @@ pub const INPUTS: usize = 8_192;
 /// How often the world tells others about itself, in ticks: once a second.
 const REPORT_TICKS: u64 = 20;
 
-/// Cells asked for in one call, at most.
-const ASK_CELLS: usize = 512;
-
 /// What comes to the world from flows that wait.
 pub enum Input<I> {
     /// A peer asks about our cells.
@@ -202,6 +199,9 @@ impl<R: Rules> WorldLoop<R> {
 
     fn event(&mut self, event: Event) {
         let now = self.mesh.now_ms();
+        if !matches!(event, Event::Frames { .. }) {
+            tracing::debug!(node = %self.mesh.me().node, ?event, "the world is told");
+        }
         match event {
             Event::Frames { from, parts, .. } => {
                 for part in parts {
@@ -315,13 +315,11 @@ impl<R: Rules> WorldLoop<R> {
 
     fn ask(&self, publisher: u64, cells: Vec<Cell>) {
         self.metrics.keyframes_asked.inc_by(cells.len() as u64);
-        for cells in cells.chunks(ASK_CELLS) {
-            let (cells, body) = (cells.to_vec(), pack(&cells));
-            self.flow(publisher, &CELLS_ASK, body, move |answer| {
-                let frames = answer.and_then(|bytes| unpack::<Vec<Part>>(&bytes).ok());
-                Input::Answered(publisher, cells, frames.map(|parts| parts.into_iter().map(|p| p.0).collect()))
-            });
-        }
+        let body = pack(&cells);
+        self.flow(publisher, &CELLS_ASK, body, move |answer| {
+            let frames = answer.and_then(|bytes| unpack::<Vec<Part>>(&bytes).ok());
+            Input::Answered(publisher, cells, frames.map(|parts| parts.into_iter().map(|p| p.0).collect()))
+        });
     }
 
     fn verify(&self, publisher: u64, digests: Vec<(Block, u16, u64)>) {

@@ -4,6 +4,7 @@
 //! test, however that ends.
 
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,7 +14,11 @@ use serde_json::Value;
 use crate::net::{Host, Net};
 
 /// Runs a program until the pipe to its standard input closes. Tells the program's pid first.
-const KEEPER: &str = r#""$@" >>"$WM_LOG" 2>&1 </dev/null & pid=$!; echo $pid >&3; read -r _; kill -9 $pid 2>/dev/null; wait"#;
+const KEEPER: &str =
+    r#""$@" >>"$WM_LOG" 2>&1 </dev/null & pid=$!; echo $pid >&3; read -r _; kill -9 $pid 2>/dev/null; wait"#;
+
+/// The clusters' secret.
+pub const KEY: &str = "a key for tests";
 
 /// How long a state may take to come about on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -90,7 +95,6 @@ pub struct RealCluster {
     pub nodes: Vec<Option<Process>>,
     roles: Vec<&'static str>,
     folder: PathBuf,
-    islands: PathBuf,
 }
 
 impl RealCluster {
@@ -105,7 +109,6 @@ impl RealCluster {
             nodes: roles.iter().map(|_| None).collect(),
             roles: roles.to_vec(),
             folder,
-            islands: Path::new(env!("CARGO_MANIFEST_DIR")).join("../islands"),
         };
         cluster.start_etcd();
         for i in 0..roles.len() {
@@ -124,29 +127,65 @@ impl RealCluster {
         let data = data.to_str().expect("a printable path");
         let initial = format!("e={peer}");
         let words = [
-            "etcd", "--name", "e", "--data-dir", data, "--listen-client-urls", &client, "--advertise-client-urls", &client,
-            "--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer, "--initial-cluster", &initial,
+            "etcd",
+            "--name",
+            "e",
+            "--data-dir",
+            data,
+            "--listen-client-urls",
+            &client,
+            "--advertise-client-urls",
+            &client,
+            "--listen-peer-urls",
+            &peer,
+            "--initial-advertise-peer-urls",
+            &peer,
+            "--initial-cluster",
+            &initial,
         ];
         self.etcd = Some(Process::start(host, "etcd", &self.folder, &words));
     }
 
     /// Starts the node of this number.
     pub fn start_node(&mut self, i: usize) {
-        let role = self.roles[i];
-        let host = self.net.host(i + 1).clone();
-        let (name, address) = (format!("{role}-{i}"), host.address.to_string());
-        let (etcd, store) = (self.etcd_url(), format!("embedded:{}", self.folder.join("store").display()));
+        let (role, host) = (self.roles[i], self.net.host(i + 1).clone());
+        let name = format!("{role}-{i}");
+        self.nodes[i] = Some(self.spawn(&host, role, &name, &name, "store", &["--key", KEY]));
+    }
+
+    /// Starts a node that is not one of the cluster's, with the same etcd but documents of its own. It logs as `other-`
+    /// and its name.
+    pub fn start_other(&self, host: &Host, role: &str, name: &str, more: &[&str]) -> Process {
+        self.spawn(host, role, name, &format!("other-{name}"), "other-store", more)
+    }
+
+    fn spawn(&self, host: &Host, role: &str, name: &str, log: &str, store: &str, more: &[&str]) -> Process {
+        let address = host.address.to_string();
+        let (etcd, store) = (self.etcd_url(), format!("embedded:{}", self.folder.join(store).display()));
         let listen = format!("{address}:{}", if role == "gateway" { 8080 } else { 7400 });
         let binary = binary();
-        let islands = self.islands.to_str().expect("a printable path");
+        let islands = islands();
         let mut words = vec![
-            binary.to_str().expect("a printable path"), "node", "--role", role, "--name", &name, "--etcd", &etcd, "--store",
-            &store, "--key", "a key for tests", "--bind", &address, "--islands", islands,
+            binary.to_str().expect("a printable path"),
+            "node",
+            "--role",
+            role,
+            "--name",
+            name,
+            "--etcd",
+            &etcd,
+            "--store",
+            &store,
+            "--bind",
+            &address,
+            "--islands",
+            islands,
         ];
         if matches!(role, "gateway" | "frontend") {
             words.extend(["--listen", &listen]);
         }
-        self.nodes[i] = Some(Process::start(&host, &name, &self.folder, &words));
+        words.extend(more);
+        Process::start(host, log, &self.folder, &words)
     }
 
     /// Kills a node with SIGKILL and waits until it is dead.
@@ -173,7 +212,12 @@ impl RealCluster {
 
     /// The mesh as its members see it.
     pub fn status(&self) -> Option<Value> {
-        let output = self.outside_command(&["status", "--json", "--gateway", &self.gateway()]).output().ok()?;
+        self.status_at(&self.gateway())
+    }
+
+    /// The same, asked at any gateway.
+    pub fn status_at(&self, gateway: &str) -> Option<Value> {
+        let output = self.outside_command(&["status", "--json", "--gateway", gateway]).output().ok()?;
         serde_json::from_slice(&output.stdout).ok()
     }
 
@@ -190,19 +234,33 @@ impl RealCluster {
                 }
                 last = status;
             }
-            assert!(Instant::now() < deadline, "the mesh is not whole: {}\nlogs in {}", last["disagreements"], self.folder.display());
+            assert!(
+                Instant::now() < deadline,
+                "the mesh is not whole: {}\nlogs in {}",
+                last["disagreements"],
+                self.folder.display()
+            );
             pause();
         }
     }
 
     /// Sends bots from outside and returns their report.
     pub fn bots(&self, players: usize, seconds: u64, more: &[&str]) -> Value {
+        self.start_bots(players, seconds, more).report()
+    }
+
+    /// Sends bots from outside.
+    pub fn start_bots(&self, players: usize, seconds: u64, more: &[&str]) -> Bots {
         let (players, seconds, gateway) = (players.to_string(), seconds.to_string(), self.gateway());
         let words = ["bots", "--json", "--gateway", &gateway, "--players", &players, "--seconds", &seconds];
-        let output = self.outside_command(&[&words[..], more].concat()).output().expect("the bots' output");
-        let text = String::from_utf8_lossy(&output.stdout);
-        let line = text.lines().last().unwrap_or_default();
-        serde_json::from_str(line).unwrap_or_else(|e| panic!("no report ({e}): {}", String::from_utf8_lossy(&output.stderr)))
+        let mut command = self.outside_command(&[&words[..], more].concat());
+        // Their progress is for people; what a report lacks is said by its fields.
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(self.log_file("bots")).spawn();
+        Bots { child: child.expect("bots"), log: self.folder.join("bots.log") }
+    }
+
+    fn log_file(&self, name: &str) -> File {
+        File::create(self.folder.join(format!("{name}.log"))).expect("a file for logs")
     }
 
     /// `wildmesh` with these words, on the host outside.
@@ -212,9 +270,9 @@ impl RealCluster {
         command
     }
 
-    /// What a node has logged so far.
-    pub fn log(&self, i: usize) -> String {
-        std::fs::read_to_string(self.folder.join(format!("{}-{i}.log", self.roles[i]))).unwrap_or_default()
+    /// What a process of this name has logged so far.
+    pub fn log_of(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.join(format!("{name}.log"))).unwrap_or_default()
     }
 
     /// Where logs and data are.
@@ -233,6 +291,42 @@ impl Drop for RealCluster {
     }
 }
 
+/// Bots that play.
+pub struct Bots {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Bots {
+    /// True if their progress so far contains this.
+    pub fn said(&self, words: &str) -> bool {
+        std::fs::read_to_string(&self.log).unwrap_or_default().contains(words)
+    }
+
+    /// Waits for their end; their report.
+    pub fn report(mut self) -> Value {
+        let mut text = String::new();
+        let mut stdout = self.child.stdout.take().expect("their standard output");
+        stdout.read_to_string(&mut text).expect("their report");
+        let line = text.lines().last().unwrap_or_default();
+        let said = || std::fs::read_to_string(&self.log).unwrap_or_default();
+        serde_json::from_str(line).unwrap_or_else(|e| panic!("no report ({e}): {}", said()))
+    }
+}
+
+impl Drop for Bots {
+    fn drop(&mut self) {
+        // They have ended already, unless the test has failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The islands of the repository.
+pub fn islands() -> &'static str {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../islands")
+}
+
 /// The binary under test: `WILDMESH_BIN`, or the one that cargo built beside this test.
 ///
 /// # Panics
@@ -243,7 +337,11 @@ pub fn binary() -> PathBuf {
     }
     let test = std::env::current_exe().expect("the test's own path");
     let beside = test.parent().and_then(Path::parent).expect("target/debug/deps").join("wildmesh");
-    assert!(beside.exists(), "{} is missing: cargo build -p wildmesh-nodes makes it, scripts/test does all", beside.display());
+    assert!(
+        beside.exists(),
+        "{} is missing: cargo build -p wildmesh-nodes makes it, scripts/test does all",
+        beside.display()
+    );
     beside
 }
 

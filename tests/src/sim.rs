@@ -95,6 +95,7 @@ async fn simulate(config: &SimConfig) -> Outcome {
         trace.add(&checks::census(&cluster).await);
     }
     nemesis.heal(&mut cluster).await;
+    tracing::info!("the last fault is over");
     walkers.rest();
     sleep(Duration::from_millis(CONVERGE_MS)).await;
     let census = checks::census(&cluster).await;
@@ -104,7 +105,8 @@ async fn simulate(config: &SimConfig) -> Outcome {
     outcome.counts = nemesis.counts.clone();
     walkers.count(&mut outcome.counts);
     for node in &census {
-        for (name, count) in [("gaps", node.stats.gaps), ("repaired", node.stats.repaired), ("asked", node.stats.asked)] {
+        for (name, count) in [("gaps", node.stats.gaps), ("repaired", node.stats.repaired), ("asked", node.stats.asked)]
+        {
             *outcome.counts.entry(name.to_owned()).or_default() += count;
         }
     }

@@ -1,8 +1,14 @@
 //! Real processes, a real etcd and a real network (namespaces on this machine): nodes are killed, links cut one way, etcd
 //! restarted. The mesh heals, no other process dies, memory stays flat, and players from outside find nothing wrong.
+//!
+//! The tests take turns: each judges how its own processes keep up, which others would slow down.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
-use tests::processes::{RealCluster, wait_for};
+use tests::processes::{KEY, Process, RealCluster, wait_for};
 
 const GATEWAY: usize = 0;
 const FRONTEND: usize = 1;
@@ -14,65 +20,224 @@ const ROLES: [&str; 4] = ["gateway", "frontend", "frontend", "zoo"];
 /// Memory that a node may grow by in a test of this length, in MiB.
 const GROWTH_MIB: f64 = 96.0;
 
+/// Descriptors that a node may have more after the faults than before: links on their way, files just being read.
+const GROWTH_DESCRIPTORS: usize = 24;
+
+/// Longer than a lease (5 s) and than everything by which nodes judge a silent link.
+const CUT: Duration = Duration::from_secs(10);
+
+static TURN: Mutex<()> = Mutex::new(());
+
+/// A test that failed has left nothing that could disturb the next one.
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A crowd, so that everybody sees somebody.
+fn play(cluster: &RealCluster, players: usize, seconds: u64) -> Value {
+    cluster.bots(players, seconds, &["--layout", "crowd"])
+}
+
 fn assert_clean(report: &Value, players: u64) {
+    assert_eq!(report["drops"], 0, "{report}");
+    assert_shown_truly(report, players);
+}
+
+fn assert_shown_truly(report: &Value, players: u64) {
     for name in ["wrong_positions", "missing_neighbours", "gaps", "errors"] {
         assert_eq!(report[name], 0, "{name}: {report}");
     }
+    assert_eq!(report["connected"], players, "not all are there at the end: {report}");
     assert_eq!(report["joined"], players, "{report}");
     assert!(report["neighbours_seen"].as_u64() > Some(0), "nobody saw anybody: {report}");
-    assert!(report["checks"]["positions"].as_u64() > Some(0), "nothing was checked: {report}");
+    assert!(report["checks"]["neighbours"].as_u64() > Some(0), "nobody was looked for: {report}");
+    assert!(report["checks"]["positions"].as_u64() > Some(0), "no place was checked: {report}");
+}
+
+/// The kinds of disagreement that the gateway sees, and whom they concern.
+fn disagreements(status: &Value) -> BTreeSet<(String, Vec<String>)> {
+    let list = status["disagreements"].as_array().into_iter().flatten();
+    list.map(|found| {
+        let nodes = found["nodes"].as_array().into_iter().flatten();
+        let nodes = nodes.filter_map(|node| node.as_str().map(str::to_owned)).collect();
+        (found["kind"].as_str().unwrap_or_default().to_owned(), nodes)
+    })
+    .collect()
+}
+
+fn assert_all_alive(cluster: &RealCluster, why: &str) {
+    for node in cluster.nodes.iter().flatten() {
+        assert!(node.alive(), "{why}, but {} is dead:\n{}", node.name, cluster.log_of(&node.name));
+    }
 }
 
 #[test]
-fn separate_processes_find_each_other_and_show_each_others_players() {
-    let cluster = RealCluster::start("walk", &ROLES);
-    assert_clean(&cluster.bots(40, 8, &["--layout", "crowd"]), 40);
+fn separate_processes_show_each_others_players_and_strangers_are_refused_with_words_on_both_sides() {
+    let _turn = turn();
+    let cluster = RealCluster::start("strangers", &ROLES);
+    assert_clean(&play(&cluster, 40, 6), 40);
+
+    let host = cluster.outside().clone();
+    let stranger = cluster.start_other(&host, "zoo", "stranger", &["--key", "another key"]);
+    wait_for("the gateway to refuse the stranger", || {
+        let log = cluster.log_of("gateway-0");
+        log.lines()
+            .any(|line| line.contains("stranger") && line.contains("does not have the same cluster key"))
+            .then_some(())
+    });
+    wait_for("the stranger to say why", || {
+        cluster.log_of("other-stranger").contains("does not have the same cluster key").then_some(())
+    });
+    assert!(stranger.alive(), "a refused node goes on trying");
+    drop(stranger);
+    cluster.until_whole();
+    assert_clean(&play(&cluster, 10, 4), 10);
+}
+
+#[test]
+fn clusters_never_mix_on_one_etcd_and_network_and_a_name_has_one_node() {
+    let _turn = turn();
+    let cluster = RealCluster::start("names", &["gateway", "zoo"]);
+    let host = cluster.outside().clone();
+    // The same node names and even the same key: only the cluster's name differs.
+    let other = ["--cluster", "another", "--key", KEY];
+    let gateway = cluster.start_other(&host, "gateway", "gateway-0", &other);
+    let zoo = cluster.start_other(&host, "zoo", "zoo-1", &other);
+    let url = format!("http://{}:8080", host.address);
+    wait_for("the other cluster to be whole", || {
+        let status = cluster.status_at(&url)?;
+        (status["whole"] == true && status["nodes"].as_array()?.len() == 2).then_some(())
+    });
+    cluster.until_whole();
+    let lives = |status: &Value| -> BTreeSet<u64> {
+        status["nodes"].as_array().into_iter().flatten().filter_map(|node| node["publisher"].as_u64()).collect()
+    };
+    let (ours, theirs) = (cluster.status().expect("our status"), cluster.status_at(&url).expect("their status"));
+    assert_eq!((lives(&ours).len(), lives(&theirs).len()), (2, 2));
+    assert!(lives(&ours).is_disjoint(&lives(&theirs)), "{ours}\n{theirs}");
+    // When one ends, the other misses nobody.
+    drop((gateway, zoo));
+    cluster.until_whole();
+    assert_all_alive(&cluster, "a foreign cluster's end concerns nobody");
+
+    let second = cluster.start_other(&host, "zoo", "zoo-1", &["--key", KEY]);
+    wait_for("the second of a name to end", || (!second.alive()).then_some(()));
+    let said = cluster.log_of("other-zoo-1");
+    assert!(said.contains("another living node has the name zoo-1"), "{said}");
+    cluster.until_whole();
+    assert_all_alive(&cluster, "the first of a name keeps it");
 }
 
 #[test]
 fn killed_nodes_come_back_cut_links_heal_and_etcd_may_restart() {
+    let _turn = turn();
     let mut cluster = RealCluster::start("heal", &ROLES);
-    assert_clean(&cluster.bots(20, 3, &[]), 20);
-    let before: Vec<f64> = cluster.nodes.iter().flatten().map(|n| n.memory_mib()).collect();
+    kill_a_frontend_under_players(&mut cluster);
+    let sizes = |cluster: &RealCluster| -> Vec<(f64, usize)> {
+        cluster.nodes.iter().flatten().map(|node| (node.memory_mib(), node.descriptors())).collect()
+    };
+    let before = sizes(&cluster);
 
-    for victim in [FRONTEND, ZOO, GATEWAY] {
+    for victim in [ZOO, GATEWAY] {
         cluster.kill_node(victim);
         cluster.start_node(victim);
         cluster.until_whole();
+        assert_all_alive(&cluster, "a killed node takes nobody with it");
     }
-    assert_clean(&cluster.bots(20, 3, &["--seed", "2"]), 20);
+    assert_clean(&play(&cluster, 20, 3), 20);
 
-    // One direction of one link, for longer than a lease: both ends must notice, and agree again afterwards.
-    cluster.net.cut(FRONTEND + 1, OTHER_FRONTEND + 1);
-    wait_for("the cut link to be seen", || {
-        let status = cluster.status()?;
-        (status["whole"] == false).then_some(())
-    });
-    std::thread::sleep(std::time::Duration::from_secs(10));
-    assert!(cluster.nodes.iter().flatten().all(|n| n.alive()), "a cut link kills nobody");
-    cluster.net.heal(OTHER_FRONTEND + 1);
-    cluster.until_whole();
-    assert_clean(&cluster.bots(20, 3, &["--seed", "3"]), 20);
+    cut_one_direction(&cluster);
+    assert_clean(&play(&cluster, 20, 3), 20);
 
-    let etcd = cluster.etcd.take().expect("etcd runs");
-    etcd.signal("KILL");
-    wait_for("etcd's death", || (!etcd.alive()).then_some(()));
-    drop(etcd);
-    assert!(cluster.nodes.iter().flatten().all(|n| n.alive()), "a dead directory kills nobody");
-    cluster.start_etcd();
-    cluster.until_whole();
-    assert_clean(&cluster.bots(20, 3, &["--seed", "4"]), 20);
+    restart_etcd_under_players(&mut cluster);
+    lose_etcd_for_longer_than_a_lease(&mut cluster);
+    assert_clean(&play(&cluster, 20, 3), 20);
 
-    for (node, before) in cluster.nodes.iter().flatten().zip(before) {
-        let now = node.memory_mib();
-        assert!(now < before + GROWTH_MIB, "{} has grown from {before:.0} to {now:.0} MiB", node.name);
+    for ((node, before), now) in cluster.nodes.iter().flatten().zip(before).zip(sizes(&cluster)) {
+        let ((memory, descriptors), (memory_now, descriptors_now)) = (before, now);
+        assert!(memory_now < memory + GROWTH_MIB, "{} has grown from {memory:.0} to {memory_now:.0} MiB", node.name);
+        let limit = descriptors + GROWTH_DESCRIPTORS;
+        assert!(descriptors_now < limit, "{} has {descriptors_now} descriptors, {descriptors} before", node.name);
     }
 }
 
+/// Its players come in elsewhere, or at its next life, and nobody is shown anything wrong meanwhile.
+fn kill_a_frontend_under_players(cluster: &mut RealCluster) {
+    let bots = cluster.start_bots(20, 14, &["--layout", "crowd"]);
+    let victim = wait_for("20 players", || {
+        let status = cluster.status()?;
+        let players = [FRONTEND, OTHER_FRONTEND].map(|i| players(&status, &format!("frontend-{i}")));
+        let busier = if players[0] > players[1] { FRONTEND } else { OTHER_FRONTEND };
+        (players.iter().sum::<u64>() == 20).then_some(busier)
+    });
+    cluster.kill_node(victim);
+    cluster.start_node(victim);
+    let report = bots.report();
+    assert!(report["drops"].as_u64() > Some(0), "nobody was on the busier frontend: {report}");
+    assert_shown_truly(&report, 20);
+    cluster.until_whole();
+    assert_all_alive(cluster, "a killed frontend takes nobody with it");
+}
+
+/// How many players a node says it has.
+fn players(status: &Value, node: &str) -> u64 {
+    let nodes = status["nodes"].as_array().into_iter().flatten();
+    nodes.filter(|row| row["node"] == node).filter_map(|row| row["load"]["players"].as_u64()).sum()
+}
+
+/// Both ends notice, nobody else is doubted, and both agree again afterwards.
+fn cut_one_direction(cluster: &RealCluster) {
+    cluster.net.cut(FRONTEND + 1, OTHER_FRONTEND + 1);
+    let ends: Vec<String> = vec!["frontend-1".to_owned(), "frontend-2".to_owned()];
+    let apart = BTreeSet::from([("apart".to_owned(), ends)]);
+    wait_for("both ends to doubt the cut link", || (disagreements(&cluster.status()?) == apart).then_some(()));
+    std::thread::sleep(CUT);
+    assert_eq!(disagreements(&cluster.status().expect("the gateway answers")), apart, "nobody else is doubted");
+    assert_all_alive(cluster, "a cut link kills nobody");
+    cluster.net.heal(OTHER_FRONTEND + 1);
+    cluster.until_whole();
+}
+
+fn kill_etcd(cluster: &mut RealCluster) {
+    let etcd = cluster.etcd.take().expect("etcd runs");
+    etcd.signal("KILL");
+    wait_for("etcd's death", || (!etcd.alive()).then_some(()));
+}
+
+/// As long as leases hold, those who play notice nothing.
+fn restart_etcd_under_players(cluster: &mut RealCluster) {
+    let bots = cluster.start_bots(20, 6, &["--layout", "crowd"]);
+    wait_for("20 players", || bots.said("20 of 20 in").then_some(()));
+    kill_etcd(cluster);
+    cluster.start_etcd();
+    assert_clean(&bots.report(), 20);
+    cluster.until_whole();
+    assert_all_alive(cluster, "a restarted directory kills nobody");
+}
+
+/// All leases run out; nobody dies of it, and all come back by themselves.
+fn lose_etcd_for_longer_than_a_lease(cluster: &mut RealCluster) {
+    kill_etcd(cluster);
+    until_nobody_is_registered(cluster);
+    assert_all_alive(cluster, "a dead directory kills nobody");
+    cluster.start_etcd();
+    cluster.until_whole();
+    assert_all_alive(cluster, "a returning directory kills nobody");
+}
+
+fn until_nobody_is_registered(cluster: &RealCluster) {
+    wait_for("every node to know that its lease may have run out", || {
+        let found = disagreements(&cluster.status()?);
+        let unregistered = found.iter().filter(|(kind, _)| kind == "unregistered").count();
+        (unregistered == ROLES.len()).then_some(())
+    });
+}
+
 #[test]
-fn a_frozen_frontend_delays_nobody_and_is_connected_again_when_it_wakes() {
+fn a_frozen_frontend_delays_nobody_and_is_connected_again_when_it_wakes_and_so_is_etcd() {
+    let _turn = turn();
     let cluster = RealCluster::start("freeze", &ROLES);
-    let frozen = cluster.nodes[OTHER_FRONTEND].as_ref().expect("it runs");
+    let frozen: &Process = cluster.nodes[OTHER_FRONTEND].as_ref().expect("it runs");
     frozen.signal("STOP");
     wait_for("the frozen node to be missed", || {
         let status = cluster.status()?;
@@ -83,43 +248,16 @@ fn a_frozen_frontend_delays_nobody_and_is_connected_again_when_it_wakes() {
         let status = cluster.status()?;
         (status["nodes"].as_array()?.len() == ROLES.len() - 1).then_some(())
     });
-    assert_clean(&cluster.bots(20, 4, &[]), 20);
+    assert_clean(&play(&cluster, 20, 4), 20);
     frozen.signal("CONT");
     cluster.until_whole();
-    assert_clean(&cluster.bots(20, 3, &["--seed", "2"]), 20);
-}
+    assert_clean(&play(&cluster, 20, 3), 20);
 
-#[test]
-fn strangers_are_refused_with_words_on_both_sides() {
-    let cluster = RealCluster::start("strangers", &ROLES);
-    let etcd = format!("http://{}:2379", cluster.net.host(0).address);
-    let store = format!("embedded:{}", cluster.folder().join("store").display());
-    let host = cluster.outside().clone();
-    let address = host.address.to_string();
-    let islands = concat!(env!("CARGO_MANIFEST_DIR"), "/../islands");
-    let binary = tests::processes::binary();
-    let words = [
-        binary.to_str().expect("a printable path"), "node", "--role", "zoo", "--name", "stranger", "--etcd", &etcd, "--store",
-        &store, "--key", "another key", "--bind", &address, "--islands", islands,
-    ];
-    let stranger = tests::processes::Process::start(&host, "stranger", cluster.folder(), &words);
-    wait_for("the gateway to refuse the stranger", || cluster.log(GATEWAY).contains("key").then_some(()));
-    let own = cluster.folder().join("stranger.log");
-    wait_for("the stranger to say why", || std::fs::read_to_string(&own).ok()?.contains("key").then_some(()));
-    assert!(stranger.alive(), "a refused node goes on trying");
-    drop(stranger);
+    // A directory that hangs is worse than one that is gone: nothing says so.
+    let etcd = cluster.etcd.as_ref().expect("etcd runs");
+    etcd.signal("STOP");
+    until_nobody_is_registered(&cluster);
+    etcd.signal("CONT");
     cluster.until_whole();
-    assert_clean(&cluster.bots(10, 3, &[]), 10);
-}
-
-#[test]
-fn an_unreachable_etcd_is_a_clear_error() {
-    let output = std::process::Command::new(tests::processes::binary())
-        .args(["node", "--role", "zoo", "--store", "memory", "--key", "a key for tests", "--etcd", "http://127.0.0.1:1"])
-        .args(["--islands", concat!(env!("CARGO_MANIFEST_DIR"), "/../islands")])
-        .output()
-        .expect("the node's output");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success());
-    assert!(said.contains("http://127.0.0.1:1"), "{said}");
+    assert_clean(&play(&cluster, 20, 3), 20);
 }

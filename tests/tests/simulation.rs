@@ -24,7 +24,10 @@ fn after_faults_stop_every_ghost_equals_its_real_and_membership_agrees() {
     });
     for outcome in &failed {
         eprintln!("seed {}: {:#?}", outcome.seed, outcome.violations);
-        eprintln!("repeat it: cargo run --release -p wildmesh-tests --bin wildmesh-sim -- --seed {} --trace", outcome.seed);
+        eprintln!(
+            "repeat it: cargo run --release -p wildmesh-tests --bin wildmesh-sim -- --seed {} --trace",
+            outcome.seed
+        );
     }
     assert!(failed.is_empty(), "{} of {SEEDS} seeds failed", failed.len());
 }
@@ -32,7 +35,8 @@ fn after_faults_stop_every_ghost_equals_its_real_and_membership_agrees() {
 #[test]
 fn the_same_seed_gives_the_same_trace_in_two_processes() {
     let run = || {
-        let output = Command::new(env!("CARGO_BIN_EXE_wildmesh-sim")).args(["--seed", "7"]).output().expect("wildmesh-sim");
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_wildmesh-sim")).args(["--seed", "7"]).output().expect("wildmesh-sim");
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         text.lines().find(|l| l.starts_with("seed 7: trace ")).expect("a trace line").to_owned()
     };
@@ -43,7 +47,8 @@ fn the_same_seed_gives_the_same_trace_in_two_processes() {
 #[test]
 fn a_mesh_without_gap_repair_is_found_out() {
     let bugs = sim::planted(Some("no_gap_repair")).expect("a planted bug");
-    let found = (0..FIND_WITHIN).find(|&seed| !sim::run(&SimConfig { bugs, ..SimConfig::new(seed) }).violations.is_empty());
+    let found =
+        (0..FIND_WITHIN).find(|&seed| !sim::run(&SimConfig { bugs, ..SimConfig::new(seed) }).violations.is_empty());
     eprintln!("gap repair off: found by seed {found:?}");
     assert!(found.is_some(), "not found within {FIND_WITHIN} seeds");
 }

@@ -249,12 +249,15 @@ impl<B: Body> World<B> {
         }
     }
 
-    /// The node begins to see a cell.
+    /// The node begins to see a cell, or sees it again before it was told that it did not: a peer that came up in between
+    /// has no feed of it yet.
     pub(super) fn open_feeds(&mut self, cell: Cell) {
         let now = self.now;
         for peer in self.peers.values_mut() {
-            peer.feeds.entry(cell).or_default();
-            peer.want(cell, now);
+            if !peer.feeds.contains_key(&cell) {
+                peer.feeds.insert(cell, Feed::default());
+                peer.want(cell, now);
+            }
         }
     }
 

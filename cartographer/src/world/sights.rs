@@ -96,7 +96,8 @@ impl<B: Body> World<B> {
                     out.unwatch.push(cell);
                     self.close_feeds(cell);
                 }
-                _ => {}
+                (true, true) => self.open_feeds(cell),
+                (false, false) => {}
             }
         }
     }

@@ -245,3 +245,6 @@ impl Directory for MemoryClient {
             .await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,32 +58,27 @@ impl Outlet {
 
     /// Takes away what waits and is overtaken by `event`; `None` if nothing remains to be told.
     fn shorten(&mut self, event: Event) -> Option<Event> {
-        let cancels: fn(&Event, Incarnation) -> bool = match event {
-            Event::PeerUp(_) => {
-                |waiting, life| matches!(waiting, Event::PeerDown { incarnation, reason: Down::Cut, .. } if *incarnation == life)
+        let Some(life) = life(&event) else {
+            if matches!(event, Event::OwnLeaseLost) {
+                self.waiting.retain(|waiting| !matches!(waiting, Event::OwnLeaseBack | Event::OwnLeaseLost));
             }
-            Event::PeerDown { .. } => {
-                |waiting, life| matches!(waiting, Event::PeerUp(peer) if peer.record.incarnation == life)
-            }
-            Event::OwnLeaseLost => |waiting, _| matches!(waiting, Event::OwnLeaseBack),
-            _ => return Some(event),
+            return Some(event);
         };
-        let life = match &event {
-            Event::PeerUp(peer) => peer.record.incarnation,
-            Event::PeerDown { incarnation, .. } => *incarnation,
-            _ => Incarnation(0),
-        };
-        let Some(place) = self.waiting.iter().rposition(|waiting| cancels(waiting, life)) else { return Some(event) };
-        self.waiting.remove(place);
-        match event {
-            // The program never knew that it was down; but something may have been missed.
-            Event::PeerUp(_) => {
+        // Only the last word on this life can be overtaken: what was said before that has been answered by it.
+        let last = self.waiting.iter().rposition(|waiting| self::life(waiting) == Some(life));
+        let Some(place) = last else { return Some(event) };
+        match (&self.waiting[place], &event) {
+            (Event::PeerDown { reason: Down::Cut, .. }, Event::PeerUp(_)) => {
+                // The program never knew that it was down; but something may have been missed.
+                self.waiting.remove(place);
                 self.lost.insert(life);
                 None
             }
-            // A lease that was lost twice was lost: this must be told, even if it was told before.
-            Event::OwnLeaseLost => Some(event),
-            _ => None,
+            (Event::PeerUp(_), Event::PeerDown { .. }) => {
+                self.waiting.remove(place);
+                None
+            }
+            _ => Some(event),
         }
     }
 
@@ -118,6 +113,15 @@ impl Outlet {
     pub(super) async fn room(&self) {
         // The room is given back at once and taken by `flush`: nobody else sends on this channel.
         drop(self.sender.reserve().await);
+    }
+}
+
+/// The life that an event brings up, down or to its end.
+fn life(event: &Event) -> Option<Incarnation> {
+    match event {
+        Event::PeerUp(peer) => Some(peer.record.incarnation),
+        Event::PeerDown { incarnation, .. } | Event::PeerGone { incarnation, .. } => Some(*incarnation),
+        _ => None,
     }
 }
 
@@ -192,6 +196,8 @@ mod tests {
         check(vec![up(1), up(2), down(3, Down::Cut), gone(3)], &["up 1", "up 2", "down 3", "gone 3"]);
         check(vec![down(1, Down::Gone), gone(1), up(2)], &["down 1", "gone 1", "up 2"]);
         check(vec![Event::OwnLeaseLost, Event::OwnLeaseBack], &["OwnLeaseLost", "OwnLeaseBack"]);
+        let twice = vec![Event::OwnLeaseLost, Event::OwnLeaseBack, Event::OwnLeaseLost, Event::OwnLeaseBack];
+        check(twice, &["OwnLeaseLost", "OwnLeaseBack"]);
     }
 
     #[test]
@@ -199,6 +205,8 @@ mod tests {
         check(vec![up(1), down(1, Down::Cut), up(1), down(1, Down::Cut), up(2)], &["up 2"]);
         check(vec![down(1, Down::Cut), up(1), down(1, Down::Cut), up(1)], &["lost 1"]);
         check(vec![up(1), down(1, Down::Gone), gone(1)], &["gone 1"]);
+        check(vec![down(1, Down::Cut), gone(1), up(1)], &["down 1", "gone 1", "up 1"]);
+        check(vec![down(1, Down::Cut), gone(1), up(1), down(1, Down::Cut)], &["down 1", "gone 1"]);
         check(vec![down(1, Down::Cut), up(1), down(1, Down::Gone), gone(1)], &["down 1", "gone 1", "lost 1"]);
     }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{HEARTBEAT_MS, Membership, Now, REFRESH_MS};
+use super::{HEARTBEAT_MS, LEAVING_MS, Membership, Now, REFRESH_MS};
 use crate::hub::LOAD_BYTES;
 use crate::record::{Incarnation, NodeId};
 use crate::transport::{Command, Route, Topic};
@@ -43,6 +43,7 @@ impl Membership {
             return;
         }
         peer.heard_ms = Some(now_ms);
+        peer.leaving_ms = peer.leaving_ms.filter(|said_ms| now_ms.saturating_sub(*said_ms) < LEAVING_MS);
         peer.load = load;
         peer.hears = heartbeat.hears;
         if peer.hears == self.hears {

@@ -121,7 +121,7 @@ impl Membership {
         if let Some(old) = peer.route.replace(route.clone()) {
             self.routes.remove(&old);
         }
-        peer.leaving = false;
+        peer.leaving_ms = None;
         self.routes.insert(route.clone(), node.clone());
         self.heartbeat_wanted = true;
         self.reply(route, &Reply::Welcome { number: hello.number });
@@ -133,17 +133,15 @@ impl Membership {
     /// A peer that reaches us can perhaps be reached again: our own greeting need not wait out its pause.
     fn answer_with_greeting(&mut self, now: Now, node: &NodeId) {
         let Some(peer) = self.peers.get_mut(node) else { return };
-        match &peer.greeting {
-            Greeting::Due { at_ms } if *at_ms > now.ms() && !matches!(peer.failed, Some(Reason::Refused(_))) => {
-                peer.greeting = Greeting::Due { at_ms: now.ms() };
-                self.greet_if_due(now, node);
-            }
-            Greeting::Said { .. } if peer.failures > 0 => {
-                // The link was opened while nobody could be reached; a new one need not wait for its driver's backoff.
-                peer.failures = 0;
-                peer.next_relink_ms = now.ms();
-            }
-            _ => {}
+        let waits = match &peer.greeting {
+            Greeting::Due { at_ms } => *at_ms > now.ms() && !matches!(peer.failed, Some(Reason::Refused(_))),
+            Greeting::Said { .. } => peer.failures > 0,
+            Greeting::Proved { .. } | Greeting::Done => false,
+        };
+        if waits {
+            peer.failures = 0;
+            peer.greeting = Greeting::Due { at_ms: now.ms() };
+            self.greet_if_due(now, node);
         }
     }
 

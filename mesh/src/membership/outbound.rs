@@ -11,12 +11,13 @@ use crate::record::NodeId;
 use crate::wire::{Bytes32, Hello, Request};
 
 /// How long an answer to a greeting is waited for: at first and at most, in milliseconds.
-const ANSWER_MS: (u64, u64) = (250, 4_000);
+const ANSWER_MS: (u64, u64) = (500, 4_000);
 
 /// How long the welcome is waited for, in milliseconds: the peer may have to ask the directory first.
 const WELCOME_MS: u64 = 3_000;
 
-const _: () = assert!(WELCOME_MS > UNREGISTERED_MS, "a refusal for want of a record comes before the greeting is said again");
+const _: () =
+    assert!(WELCOME_MS > UNREGISTERED_MS, "a refusal for want of a record comes before the greeting is said again");
 
 /// The pause after a refusal that may pass by itself: the first and the longest, in milliseconds.
 const PASSING_MS: (u64, u64) = (200, 5_000);

@@ -77,9 +77,12 @@ pub(super) struct Peer {
     pub(super) reason: Option<Reason>,
     /// True once the program was told of this life: frames are handed on from then.
     pub(super) known_to_program: bool,
-    pub(super) leaving: bool,
+    /// When it said that it is leaving.
+    pub(super) leaving_ms: Option<u64>,
 
     pub(super) link: LinkId,
+    /// When the link was opened.
+    pub(super) linked_ms: u64,
     pub(super) reconnects: u64,
     pub(super) next_relink_ms: u64,
     pub(super) relink_pause_ms: u64,
@@ -120,8 +123,9 @@ impl Peer {
             since_ms: now_ms,
             reason: Some(Reason::Greeting),
             known_to_program: false,
-            leaving: false,
+            leaving_ms: None,
             link,
+            linked_ms: now_ms,
             reconnects: 0,
             next_relink_ms: now_ms,
             relink_pause_ms: RELINK_MS.0,
@@ -164,6 +168,7 @@ impl Peer {
     /// A new link takes the place of the old one: everything about it starts anew.
     pub(super) fn relinked(&mut self, now_ms: u64, link: LinkId) {
         self.link = link;
+        self.linked_ms = now_ms;
         self.reconnects += 1;
         self.greeting = Greeting::Due { at_ms: now_ms };
         self.forget_evidence();
@@ -203,7 +208,7 @@ impl Peer {
     /// What speaks against the peer. One that was suspect must be heard again, and hear us, before it is up.
     pub(super) fn standing(&self, now_ms: u64) -> Result<(), Reason> {
         let recovers = self.state == PeerState::Suspect;
-        if self.leaving {
+        if self.leaving_ms.is_some() {
             return Err(Reason::Leaving);
         }
         if self.greeting != Greeting::Done {

@@ -36,6 +36,7 @@ impl Membership {
             rtt_us: peer.clock.rtt_us(),
             clock_offset_us: peer.clock.offset_us(),
             heard_ms_ago: peer.heard_ms.map(|heard| now_ms.saturating_sub(heard)),
+            hears: if peer.hears == 0 { String::new() } else { format!("{:016x}", peer.hears) },
             agrees: peer.hears == self.hears,
             misses: peer.misses.clone(),
             reconnects: peer.reconnects,

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use bytes::Bytes;
 use rand::{Rng, RngCore};
 
 use super::inbound;
@@ -445,6 +446,34 @@ fn floods_of_greetings_take_bounded_room_and_leave_peers_alone() {
     net.pass(20_000);
     assert!(net.all_up());
     assert!(net.nodes[0].machine.greeters.is_empty());
+}
+
+#[test]
+fn damaged_messages_of_a_greeted_peer_are_counted_and_hurt_nobody() {
+    let mut net = Net::new(2);
+    net.pass(3_000);
+    let mut rng = StdRng::seed_from_u64(9);
+    let tape = net.taped.clone();
+    let link = net.nodes[0].machine.link(&net.id(1)).unwrap();
+    let back = route(1, net.nodes[1].machine.link(&net.id(0)).unwrap());
+    for round in 0..20_000 {
+        let mut bytes = tape[rng.random_range(0..tape.len())].to_vec();
+        for _ in 0..rng.random_range(1..5) {
+            let place = rng.random_range(0..bytes.len());
+            bytes[place] = rng.random();
+        }
+        bytes.truncate(rng.random_range(0..=bytes.len()));
+        let (bytes, machine) = (Bytes::from(bytes), &mut net.nodes[0].machine);
+        match round % 3 {
+            0 => drop(machine.requested(net.now, back.clone(), &bytes)),
+            1 => drop(machine.answered(net.now, link, &bytes)),
+            _ => drop(machine.published(net.now, link, &Topic::new(HEARTBEAT_TOPIC), &[bytes])),
+        }
+        net.run();
+    }
+    assert!(net.nodes[0].machine.counts.malformed > 5_000);
+    net.pass(20_000);
+    assert!(net.all_up() && net.agree(), "{:?} {:?}", net.nodes[0].machine.peers, net.nodes[1].machine.peers);
 }
 
 #[test]

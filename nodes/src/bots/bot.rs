@@ -54,6 +54,8 @@ struct Bot {
     /// The command that is not answered yet, and when it was sent.
     pending: Option<(u32, Instant)>,
     timing: play::Timing,
+    /// Whether it was where it is to walk at the last round.
+    home: bool,
 }
 
 /// Why playing ended.
@@ -109,6 +111,7 @@ impl Bot {
             seq: 0,
             pending: None,
             timing: play::Timing::new(now),
+            home: false,
         };
         bot.settle(welcome, now);
         let offset = bot.walker.below(1000);
@@ -125,7 +128,7 @@ impl Bot {
         let mut registry = self.shared.registry();
         registry.observe_clock(welcome.publisher, now, welcome.now_ms);
         registry.welcomed(welcome.player, welcome.island, welcome.publisher, welcome.motion, now);
-        let centre = registry.centre(welcome.island).unwrap_or((welcome.motion.x, welcome.motion.y));
+        let first = registry.first_place(welcome.island).unwrap_or((welcome.motion.x, welcome.motion.y));
         drop(registry);
         self.shared.tally().report.connected += 1;
         let seed = self.shared.config.seed ^ ((self.index as u64) << 20) ^ u64::from(self.seq);
@@ -134,7 +137,10 @@ impl Bot {
         let (width, height) = listed.map_or((256, 256), |island| (island.width_tiles, island.height_tiles));
         self.walker = match self.shared.config.layout {
             Layout::Spread | Layout::Still => Walker::spread(seed, width, height),
-            Layout::Crowd => Walker::crowd(seed, centre, width, height),
+            Layout::Crowd => {
+                let spawn = listed.and_then(|island| island.spawn_points.first());
+                Walker::crowd(seed, spawn.map_or(first, |spawn| (spawn.x, spawn.y)), width, height)
+            }
         };
         self.welcome = welcome;
     }
@@ -163,8 +169,10 @@ impl Bot {
 
     fn returned(&mut self, way: Way, connection: Connection, welcome: Welcome, lost_at: Instant) {
         let now = Instant::now();
-        let known = self.place(now);
-        let jumped = distance(known, (welcome.motion.x, welcome.motion.y)) > JUMP_UNITS;
+        // Nobody walks on while away; so the place at the loss counts.
+        let known = self.place(lost_at);
+        let told = welcome.motion.at(i64::try_from(welcome.now_ms).unwrap_or(i64::MAX));
+        let jumped = distance(known, told) > JUMP_UNITS;
         let gap_us = now.saturating_duration_since(lost_at).as_micros() as u64;
         let mut tally = self.shared.tally();
         match way {

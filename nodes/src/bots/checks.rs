@@ -1,6 +1,6 @@
-//! What one bot is shown against what is true of another: pure judgements.
+//! What one bot is shown against what is true of another: pure judgements, and rounds of them that fill the report.
 //!
-//! Both judgements keep away from moments when the answer depends on who hears first: somebody who has just come, who
+//! The judgements keep away from moments when the answer depends on who hears first: somebody who has just come, who
 //! waits for an answer, or whose motion is new, is *unsettled*. A judgement NEVER needs two clocks to agree where the
 //! same publisher speaks: both motions are then compared at the same moment of its clock.
 
@@ -9,8 +9,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::registry::{Registry, Truth};
+use super::report::Tally;
 use crate::client::Sight;
-use crate::protocol::UNITS_PER_TILE;
+use crate::client::sight::Effect;
+use crate::protocol::{FrameHead, UNITS_PER_TILE};
+
+/// Neighbours looked for in one round.
+const NEIGHBOURS_PER_ROUND: usize = 8;
+/// Places compared in one round.
+const PLACES_PER_ROUND: usize = 8;
 
 /// Somebody who came later than this ago is not looked for yet.
 pub(super) const SETTLED_PRESENCE: Duration = Duration::from_secs(2);
@@ -55,6 +62,67 @@ pub(super) struct Watcher {
     pub(super) id: u64,
     /// Within what distance it is promised to see, in tiles.
     pub(super) radius_tiles: u16,
+}
+
+/// One round: samples of neighbours, of places shown and of clocks, counted in the tally. `turn` decides whose turn it is.
+pub(super) fn round(registry: &Registry, tally: &mut Tally, watcher: Watcher, sight: &Sight, turn: u64, now: Instant) {
+    let me = watcher.id;
+    let Some(my_place) = registry.truth(me).and_then(|truth| Some((truth.island, place(registry, truth, now)?))) else {
+        return;
+    };
+    for other in registry.near(my_place.0, my_place.1, turn, NEIGHBOURS_PER_ROUND) {
+        match judge_presence(registry, watcher, sight, other, now) {
+            Verdict::Missing => {
+                tally.report.checks.neighbours += 1;
+                tally.report.missing_neighbours += 1;
+                let truth = registry.truth(other);
+                tally.finding(|| format!("player {me} at {my_place:?} is not shown {other}: {truth:?}"));
+            }
+            Verdict::Unsettled => tally.report.checks.unsettled += 1,
+            Verdict::None => {}
+            Verdict::Fine | Verdict::WrongPlace { .. } => tally.report.checks.neighbours += 1,
+        }
+    }
+    let first = (turn % (sight.ghosts().len() as u64).max(1)) as usize;
+    for (other, ghost) in sight.ghosts().skip(first).take(PLACES_PER_ROUND) {
+        match judge_place(registry, watcher, sight, other, now) {
+            Verdict::WrongPlace { shown, truth } => {
+                tally.report.checks.positions += 1;
+                tally.report.wrong_positions += 1;
+                let known = registry.truth(other);
+                tally.finding(|| {
+                    format!("player {me} is shown {other} at {shown:?}, not {truth:?}: {ghost:?}, {known:?}")
+                });
+            }
+            Verdict::Unsettled => tally.report.checks.unsettled += 1,
+            Verdict::None => {}
+            Verdict::Fine | Verdict::Missing => tally.report.checks.positions += 1,
+        }
+    }
+    for (publisher, offset_ms) in sight.clocks() {
+        let Some(error) = clock_error_us(registry, watcher, publisher, offset_ms, now) else { continue };
+        tally.report.checks.clocks += 1;
+        tally.clock_error.saturating_record(error.max(1));
+        if error > CLOCK_TOLERANCE_US {
+            tally.report.wrong_clocks += 1;
+            tally.finding(|| format!("player {me}: the clock of {publisher} is off by {error} µs"));
+        }
+    }
+}
+
+/// Counts what a frame did.
+pub(super) fn count(tally: &mut Tally, me: u64, head: &FrameHead, bytes: usize, effect: &Effect) {
+    let report = &mut tally.report;
+    report.frames += 1;
+    report.bytes += bytes as u64;
+    report.updates += u64::from(effect.updates);
+    report.neighbours_seen += u64::from(effect.appeared);
+    report.stray_frames += u64::from(effect.stray);
+    report.orphan_entries += u64::from(effect.orphans);
+    if effect.gap {
+        report.gaps += 1;
+        tally.finding(|| format!("player {me}: a gap before {head:?}"));
+    }
 }
 
 /// Whether `other` ought to be shown to the watcher and is not.

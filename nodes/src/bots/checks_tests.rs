@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::super::report::BotsReport;
 use super::*;
-use crate::protocol::{Clock, Content, Frame, FrameHead, Motion, Shown, View};
+use crate::protocol::{Clock, Content, Frame, Motion, Shown, View};
 
 const ME: u64 = 1;
 const OTHER: u64 = 2;
@@ -151,4 +152,52 @@ fn a_wrong_clock_offset_is_measured() {
     }
     assert_eq!(error(&scene, -89_000), Some(0));
     assert_eq!(error(&scene, -88_000), Some(1_000_000));
+}
+
+/// The report after some rounds of checks in this scene; both bots look.
+fn report(scene: &Scene) -> BotsReport {
+    let mut tally = Tally::new(2);
+    tally.report.joined = 2;
+    for turn in 0..3 {
+        round(&scene.registry, &mut tally, WATCHER, &scene.sight, turn, scene.now);
+    }
+    tally.snapshot(1.0)
+}
+
+#[test]
+fn a_calm_round_reports_no_fault_and_that_it_looked() {
+    let report = report(&scene());
+    assert_eq!(report.faults(), 0, "{report:?}");
+    assert!(report.checks.neighbours > 0 && report.checks.positions > 0);
+}
+
+#[test]
+fn every_kind_of_fabricated_fault_shows_in_the_report() {
+    let fault = |spoil: fn(&mut Scene), of: fn(&BotsReport) -> u64| {
+        let mut scene = scene();
+        spoil(&mut scene);
+        let report = report(&scene);
+        assert!(of(&report) > 0 && report.faults() >= of(&report), "{report:?}");
+        assert!(!report.first_findings.is_empty());
+    };
+    fault(|scene| scene.sight = Sight::new(), |report| report.missing_neighbours);
+    fault(|scene| show(scene, PUBLISHER, motion(23)), |report| report.wrong_positions);
+    let wrong_clock = |scene: &mut Scene| {
+        for _ in 0..CLOCK_SAMPLES {
+            scene.registry.observe_clock(PUBLISHER, scene.now, 20_000);
+            scene.registry.observe_clock(ELSEWHERE, scene.now, 109_000);
+        }
+        scene.sight.set_clocks(&[Clock { publisher: ELSEWHERE, offset_ms: -80_000, node: String::new() }]);
+    };
+    fault(wrong_clock, |report| report.wrong_clocks);
+}
+
+#[test]
+fn a_gap_and_an_error_show_in_the_report() {
+    let mut tally = Tally::new(0);
+    let head = FrameHead { keyframe: false, publisher: PUBLISHER, island: 1, cell: (0, 0), seq: 9, time_ms: 0 };
+    count(&mut tally, ME, &head, 10, &Effect { gap: true, ..Effect::default() });
+    assert_eq!((tally.report.gaps, tally.report.faults()), (1, 1));
+    tally.error("unanswered", "no answer".to_owned());
+    assert_eq!((tally.report.errors, tally.report.faults()), (1, 2));
 }

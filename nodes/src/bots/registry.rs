@@ -51,8 +51,8 @@ pub(super) struct Registry {
     /// Who was where at last report: candidates for neighbours, not the truth.
     buckets: FxHashMap<(u32, CellXy), Vec<u64>>,
     clocks: FxHashMap<u64, ServerClock>,
-    /// Where the crowd gathers: the first welcome on each island.
-    centres: FxHashMap<u32, (i32, i32)>,
+    /// Where the first bot was welcomed on each island.
+    firsts: FxHashMap<u32, (i32, i32)>,
 }
 
 impl Registry {
@@ -64,7 +64,7 @@ impl Registry {
             remove_from(&mut self.buckets, old.bucket, id);
         }
         self.buckets.entry(bucket).or_default().push(id);
-        self.centres.entry(island).or_insert((motion.x, motion.y));
+        self.firsts.entry(island).or_insert((motion.x, motion.y));
     }
 
     /// A bot lost its connection or left.
@@ -138,9 +138,9 @@ impl Registry {
         all.cycle().skip(first).take(limit.min(total)).collect()
     }
 
-    /// Where the crowd of an island gathers.
-    pub(super) fn centre(&self, island: u32) -> Option<(i32, i32)> {
-        self.centres.get(&island).copied()
+    /// Where the first bot was welcomed on an island.
+    pub(super) fn first_place(&self, island: u32) -> Option<(i32, i32)> {
+        self.firsts.get(&island).copied()
     }
 
     /// A server's clock was seen.

@@ -89,6 +89,8 @@ pub struct BotsReport {
     pub seconds: f64,
     /// Bots connected now.
     pub connected: u64,
+    /// Bots that are where they are to walk: in a crowd, those that have arrived.
+    pub gathered: u64,
     /// Times that somebody came into sight.
     pub neighbours_seen: u64,
     /// Entries of frames that changed something.

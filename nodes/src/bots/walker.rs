@@ -2,7 +2,8 @@
 //!
 //! A spread bot has a far goal somewhere on its island and walks towards it leg by leg; a bot of a crowd stays within a
 //! few cells of the crowd's centre. Neither knows the terrain: the frontend clips what cannot be walked, and a bot that
-//! got nowhere picks another goal, so that in time it finds its way round. NEVER waits and never reads a clock.
+//! got nowhere goes along the obstacle on one side, further round the more often it fails, and picks another goal when
+//! that does not help. NEVER waits and never reads a clock.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -13,6 +14,10 @@ use crate::protocol::UNITS_PER_TILE;
 const LEG: i32 = 12 * UNITS_PER_TILE;
 /// A crowd keeps within this distance of its centre along both axes, in units.
 pub(super) const CROWD_REACH: i32 = 40 * UNITS_PER_TILE;
+/// The length of a detour's leg, in units.
+const DETOUR: f64 = 6.0 * UNITS_PER_TILE as f64;
+/// Detours in a row before another goal is picked.
+const DETOURS: u32 = 24;
 /// A goal counts as reached within this distance, in units.
 const NEAR: i32 = 2 * UNITS_PER_TILE;
 
@@ -23,8 +28,14 @@ pub(super) struct Walker {
     /// The lowest and highest place to go to, along both axes.
     area: ((i32, i32), (i32, i32)),
     goal: Option<(i32, i32)>,
-    /// Set when the last leg led nowhere: the next goes anywhere.
-    stuck: bool,
+    /// The last leg led nowhere.
+    blocked: bool,
+    /// Legs in a row that led nowhere, since the last good one.
+    fails: u32,
+    /// Detours since the goal was picked.
+    detours: u32,
+    /// Round which side of obstacles to go: 1 or -1.
+    side: f64,
 }
 
 impl Walker {
@@ -45,7 +56,9 @@ impl Walker {
     }
 
     fn within(seed: u64, area: ((i32, i32), (i32, i32))) -> Self {
-        Self { rng: StdRng::seed_from_u64(seed), area, goal: None, stuck: false }
+        let mut rng = StdRng::seed_from_u64(seed);
+        let side = if rng.random() { 1.0 } else { -1.0 };
+        Self { rng, area, goal: None, blocked: false, fails: 0, detours: 0, side }
     }
 
     /// A number below `limit`, for whatever else the bot leaves to chance.
@@ -53,26 +66,38 @@ impl Walker {
         self.rng.random_range(0..limit.max(1))
     }
 
-    /// The next leg got nowhere.
+    /// The last leg led nowhere.
     pub(super) fn blocked(&mut self) {
-        self.goal = None;
-        self.stuck = true;
+        self.blocked = true;
     }
 
-    /// The end of the next leg from `at`; NEVER `at` itself on an area of more than a tile.
+    /// Whether a place is within the area to walk in.
+    pub(super) fn is_home(&self, at: (i32, i32)) -> bool {
+        let ((low_x, low_y), (high_x, high_y)) = self.area;
+        (low_x..=high_x).contains(&at.0) && (low_y..=high_y).contains(&at.1)
+    }
+
+    /// The end of the next leg from `at`.
     pub(super) fn next(&mut self, at: (i32, i32)) -> (i32, i32) {
         let ((low_x, low_y), (high_x, high_y)) = self.area;
-        if std::mem::take(&mut self.stuck) {
-            let turn = self.rng.random_range(0.0..std::f64::consts::TAU);
-            let reach = f64::from(LEG) / 3.0;
-            let step = |from: i32, part: f64| from.saturating_add((reach * part) as i32);
-            return (step(at.0, turn.cos()).clamp(low_x, high_x), step(at.1, turn.sin()).clamp(low_y, high_y));
-        }
         let reached = |goal: (i32, i32)| goal.0.abs_diff(at.0).max(goal.1.abs_diff(at.1)) <= NEAR as u32;
-        if self.goal.is_none_or(reached) {
+        if self.detours >= DETOURS || self.goal.is_none_or(reached) {
             self.goal = Some((self.rng.random_range(low_x..=high_x), self.rng.random_range(low_y..=high_y)));
+            self.side = if self.rng.random() { 1.0 } else { -1.0 };
+            self.detours = 0;
         }
-        leg(at, self.goal.unwrap_or(at))
+        let goal = self.goal.unwrap_or(at);
+        if !std::mem::take(&mut self.blocked) {
+            self.fails = 0;
+            return leg(at, goal);
+        }
+        self.fails += 1;
+        self.detours += 1;
+        let straight = f64::from(goal.1 - at.1).atan2(f64::from(goal.0 - at.0));
+        // Some 50 degrees at first, up to all the way round; never exactly the same twice.
+        let turn = self.side * (0.9 * f64::from(self.fails.min(6)) + self.rng.random_range(-0.3..0.3));
+        let step = |from: i32, part: f64| from.saturating_add((DETOUR * part) as i32);
+        (step(at.0, (straight + turn).cos()), step(at.1, (straight + turn).sin()))
     }
 }
 
@@ -104,19 +129,43 @@ mod tests {
     }
 
     #[test]
+    fn a_bot_finds_its_way_round_an_obstacle() {
+        // A wall across the way, open at its ends, as the frontend would clip it.
+        let wall = |at: (i32, i32), to: (i32, i32)| {
+            let crosses = (at.0 < 5000) != (to.0 < 5000);
+            crosses && (-6000..6000).contains(&at.1.midpoint(to.1))
+        };
+        for seed in 0..20 {
+            let mut walker = Walker::within(seed, ((20_000, 0), (20_000, 0)));
+            let mut at = (0, 0);
+            let mut legs = 0;
+            while at != (20_000, 0) && legs < 500 {
+                let to = walker.next(at);
+                if wall(at, to) {
+                    walker.blocked()
+                } else {
+                    at = to
+                }
+                legs += 1;
+            }
+            assert!(walker.is_home(at), "seed {seed}: {at:?} after {legs} legs");
+        }
+    }
+
+    #[test]
     fn a_spread_bot_gets_all_over_its_island_and_a_crowd_stays_together() {
         let mut spread = Walker::spread(3, 256, 256);
         let mut crowd = Walker::crowd(3, (30_000, 200), 256, 256);
         let (mut a, mut b) = ((0, 0), (30_000, 200));
         let mut quarters = [false; 4];
         for round in 0..2000 {
-            if round % 50 == 0 {
+            if round % 5 == 0 {
                 spread.blocked();
             }
             a = spread.next(a);
             b = crowd.next(b);
             quarters[usize::from(a.0 > 32_768) + 2 * usize::from(a.1 > 32_768)] = true;
-            assert!(b.0.abs_diff(30_000) <= CROWD_REACH as u32 && (0..=200 + CROWD_REACH).contains(&b.1), "{b:?}");
+            assert!(crowd.is_home(b), "{b:?}");
         }
         assert_eq!(quarters, [true; 4]);
     }

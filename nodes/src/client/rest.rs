@@ -63,6 +63,18 @@ pub struct Island {
     pub width_tiles: u16,
     /// Its height in tiles.
     pub height_tiles: u16,
+    /// Where players arrive.
+    #[serde(default)]
+    pub spawn_points: Vec<SpawnPoint>,
+}
+
+/// A place where players arrive, in 1/256 tile.
+#[derive(Clone, Debug, Deserialize)]
+pub struct SpawnPoint {
+    /// From the island's left edge.
+    pub x: i32,
+    /// From its top edge.
+    pub y: i32,
 }
 
 #[derive(Debug, Deserialize)]

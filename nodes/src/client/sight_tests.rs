@@ -138,3 +138,14 @@ fn an_entry_about_an_unknown_object_is_an_orphan() {
     sight.apply(&keyframe(P, CELL, 1, vec![]));
     assert_eq!(sight.apply(&delta(P, CELL, 2, vec![moved(5, 1, 1)])).orphans, 1);
 }
+
+#[test]
+fn what_is_not_newer_changes_nothing() {
+    let mut sight = sight();
+    sight.apply(&keyframe(P, CELL, 1, vec![object(1, 1, 4)]));
+    assert_eq!(sight.apply(&delta(P, CELL, 2, vec![moved(1, 4, 99), moved(1, 3, 98)])).updates, 0);
+    // The object has moved on to the next cell, as a keyframe told: its old cell's farewell comes too late to matter.
+    sight.apply(&keyframe(P, NEXT, 1, vec![object(1, 1, 5)]));
+    sight.apply(&delta(P, CELL, 3, vec![Entry::Leave { id: 1, epoch: 1, version: 5, to: Some(NEXT) }]));
+    assert_eq!(sight.ghost(1).map(|ghost| (ghost.cell, ghost.motion.x)), Some((NEXT, 0)));
+}

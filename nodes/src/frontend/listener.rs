@@ -10,7 +10,9 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
@@ -89,22 +91,32 @@ async fn welcome(stream: TcpStream, sessions: &Sessions) -> Option<(Stream, Clie
         .max_frame_size(Some(MAX_CLIENT_MESSAGE_BYTES))
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0);
-    let greeted = tokio::time::timeout(HELLO_TIMEOUT, async {
-        let mut stream = tokio_tungstenite::accept_async_with_config(socket.clone(), Some(config)).await.ok()?;
-        Some((hello(&mut stream).await, stream))
-    });
-    let Ok(Some((hello, mut stream))) = greeted.await else {
-        metrics.refused(codes::HELLO_LATE);
-        return None;
+    let late = Instant::now() + HELLO_TIMEOUT;
+    let shaking = tokio_tungstenite::accept_async_with_config(socket.clone(), Some(config));
+    // Who does not speak WebSocket could not understand a farewell.
+    let mut stream = match timeout_at(late, shaking).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(_)) => {
+            metrics.refused(codes::MALFORMED);
+            return None;
+        }
+        Err(_) => {
+            metrics.refused(codes::HELLO_LATE);
+            return None;
+        }
     };
+    let hello = timeout_at(late, hello(&mut stream)).await;
     let entered = match hello {
-        Ok((protocol, token, kind)) => sessions.hello(protocol, &token, kind, || socket.hand_over()).await,
-        Err(farewell) => Err(farewell),
+        Ok(Ok((protocol, token, kind))) => sessions.hello(protocol, &token, kind, || socket.hand_over()).await,
+        Ok(Err(farewell)) => Err(farewell),
+        Err(_) => Err(Farewell::new(codes::HELLO_LATE, format!("no hello within {} s", HELLO_TIMEOUT.as_secs()))),
     };
     match entered {
         Ok(client) => Some((stream, client)),
         Err(farewell) => {
             metrics.refused(farewell.code);
+            // The sink went to the world with the player that it did not take, if it went at all.
+            socket.take_back();
             part(&mut stream, farewell).await;
             None
         }
@@ -146,9 +158,11 @@ async fn listen(mut stream: Stream, client: ClientId, sessions: &Sessions) {
             Ok(Some(Ok(Message::Text(_)))) => {
                 Said::Expelled(codes::MALFORMED, "messages are binary, this one was text".to_owned())
             }
-            Ok(Some(Ok(Message::Ping(payload)))) => Said::Knock(payload),
+            Ok(Some(Ok(Message::Ping(payload)))) => gate.knock(mesh.now_ms(), payload),
             Ok(Some(Ok(Message::Pong(_) | Message::Frame(_)))) => continue,
             Ok(Some(Err(WsError::Capacity(e)))) => Said::Expelled(codes::MALFORMED, e.to_string()),
+            // How a connection ends that was simply lost: its player may come back.
+            Ok(Some(Err(WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake)))) => break,
             Ok(Some(Err(WsError::Protocol(e)))) => Said::Expelled(codes::MALFORMED, e.to_string()),
             // Closed, cut off, or silent for too long: the player lingers.
             Ok(Some(Ok(Message::Close(_)) | Err(_)) | None) | Err(_) => break,

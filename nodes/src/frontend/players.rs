@@ -142,8 +142,8 @@ pub struct Players {
     /// All players in turn, for saving.
     round: VecDeque<ObjectId>,
     shards: Shards,
-    /// Cells that clients asked for again since the last tick.
-    asked: Vec<(ClientId, Vec<Cell>)>,
+    /// Cells that clients asked for again since the last tick; each comes once, however often it was asked for.
+    asked: BTreeSet<(ClientId, Cell)>,
     clocks: Vec<protocol::Clock>,
     ticks: u64,
     lease_held: bool,
@@ -159,7 +159,7 @@ impl Players {
             lingering: VecDeque::new(),
             round: VecDeque::new(),
             shards,
-            asked: Vec::new(),
+            asked: BTreeSet::new(),
             clocks: Vec::new(),
             ticks: 0,
             lease_held: true,
@@ -193,6 +193,7 @@ impl Players {
         let Some(player) = self.players.get_mut(&id) else { return };
         if let Some(old) = player.client.replace(client.id) {
             self.clients.remove(&old);
+            self.shared.metrics.farewells.with_label_values(&[codes::REPLACED]).inc();
             self.shards.order(old, Order::Close(Some(farewell(codes::REPLACED, "another connection has taken over"))));
         }
         self.clients.insert(client.id, id);
@@ -218,7 +219,7 @@ impl Players {
             let entered = cells.iter().map(|c| (c.x, c.y)).collect();
             let vision = ServerMessage::Vision { island: player.island.0, entered, left: Vec::new() };
             self.say(client.id, &vision);
-            self.asked.push((client.id, cells));
+            self.asked.extend(cells.into_iter().map(|cell| (client.id, cell)));
         }
     }
 
@@ -284,8 +285,8 @@ impl Players {
                 let Some(player) = self.players.get(&id) else { return };
                 let island = player.island;
                 let cells = cells.into_iter().map(|(x, y)| Cell::new(island, x, y));
-                let seen = cells.filter(|c| player.sight.contains(c)).collect();
-                self.asked.push((client, seen));
+                let seen = cells.filter(|c| player.sight.contains(c));
+                self.asked.extend(seen.map(|cell| (client, cell)));
             }
             Said::Ping(t) => self.say(client, &ServerMessage::Pong { t, now_ms: now }),
             Said::Knock(payload) => self.shards.order(client, Order::Say(Wire::pong(payload))),
@@ -297,12 +298,16 @@ impl Players {
         let truth = world.get(id).map(|real| wire_motion(real.motion()));
         let refused = |code: &str, text: String| Outcome::Refused { code: code.to_owned(), text, motion: truth };
         if !self.lease_held {
-            return refused(codes::UNAVAILABLE, "this frontend has lost its lease for the moment: try again".to_owned());
+            return refused(
+                codes::UNAVAILABLE,
+                "this frontend has lost its lease for the moment: try again".to_owned(),
+            );
         }
         match *command {
             Command::Walk { from, to, speed } => {
                 if !(1..=player::MAX_SPEED).contains(&speed) {
-                    let text = format!("speed {speed} is not within 1 to {} (1/256 tile per second)", player::MAX_SPEED);
+                    let text =
+                        format!("speed {speed} is not within 1 to {} (1/256 tile per second)", player::MAX_SPEED);
                     return refused(codes::TOO_FAST, text);
                 }
                 match world.walk(now, id, Place::new(from.0, from.1), Place::new(to.0, to.1), speed) {
@@ -322,8 +327,8 @@ impl Players {
             Notice::Refresh(client, cells) => {
                 let player = self.clients.get(&client).and_then(|id| self.players.get(id));
                 if let Some(player) = player {
-                    let seen = cells.into_iter().filter(|c| player.sight.contains(c)).collect();
-                    self.asked.push((client, seen));
+                    let seen = cells.into_iter().filter(|c| player.sight.contains(c));
+                    self.asked.extend(seen.map(|cell| (client, cell)));
                 }
             }
             Notice::Gone(client, why) => {
@@ -363,12 +368,10 @@ impl Players {
                 fresh.insert((client, *cell));
             }
         }
-        for (client, cells) in std::mem::take(&mut self.asked) {
-            for cell in cells {
-                let wires = keyframes.entry(cell).or_insert_with(|| wires(world.all_keyframes(cell)));
-                if !fresh.contains(&(client, cell)) {
-                    self.shards.order(client, Order::Enter(cell, wires.clone()));
-                }
+        for (client, cell) in std::mem::take(&mut self.asked) {
+            let wires = keyframes.entry(cell).or_insert_with(|| wires(world.all_keyframes(cell)));
+            if !fresh.contains(&(client, cell)) {
+                self.shards.order(client, Order::Enter(cell, wires.clone()));
             }
         }
     }
@@ -377,9 +380,10 @@ impl Players {
     fn tell_clocks(&mut self) {
         let now = self.shared.clocks();
         let same = now.len() == self.clocks.len()
-            && now.iter().zip(&self.clocks).all(|(a, b)| {
-                a.publisher == b.publisher && (a.offset_ms - b.offset_ms).abs() <= CLOCK_SHIFT_MS
-            });
+            && now
+                .iter()
+                .zip(&self.clocks)
+                .all(|(a, b)| a.publisher == b.publisher && (a.offset_ms - b.offset_ms).abs() <= CLOCK_SHIFT_MS);
         if same {
             return;
         }

@@ -34,6 +34,11 @@ impl Socket {
         Arc::new(self.clone())
     }
 
+    /// The shard has not come to use its sink after all, and NEVER will: the library may write again.
+    pub fn take_back(&self) {
+        self.streaming.store(false, Ordering::Release);
+    }
+
     fn is_streaming(&self) -> bool {
         self.streaming.load(Ordering::Acquire)
     }

@@ -228,6 +228,19 @@ fn feeds() -> Vec<(&'static str, Vec<Step>)> {
             ],
         ),
         (
+            "an object crosses a border, its old cell is told last and with the same version",
+            vec![
+                sees(),
+                keyframe(7, A, 1, vec![still(1, 1, 1, 10)]),
+                keyframe(7, B, 1, vec![still(1, 1, 2, 8192)]),
+                frame(7, A, 2, leave(1, 2, Some(B))),
+            ],
+        ),
+        (
+            "a move that the keyframe had already told is not taken again",
+            vec![sees(), keyframe(7, A, 5, vec![still(1, 1, 4, 40)]), frame(7, A, 6, moved(1, 4, 99))],
+        ),
+        (
             "an object goes out of sight with its cell",
             vec![
                 sees(),

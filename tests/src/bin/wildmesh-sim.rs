@@ -27,12 +27,26 @@ struct Args {
     bug: Option<String>,
 }
 
+/// Logs carry simulated milliseconds.
+struct SimulatedTime(tokio::time::Instant);
+
+impl tracing_subscriber::fmt::time::FormatTime for SimulatedTime {
+    fn format_time(&self, w: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
+        write!(w, "{:>6} ms", tokio::time::Instant::now().saturating_duration_since(self.0).as_millis())
+    }
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
     if args.trace {
         let filter = tracing_subscriber::EnvFilter::try_from_default_env()
             .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(false)
+            .with_timer(SimulatedTime(tokio::time::Instant::now()))
+            .init();
     }
     let Some(bugs) = sim::planted(args.bug.as_deref()) else {
         eprintln!("error: no bug is called {:?}; see --help", args.bug.unwrap_or_default());

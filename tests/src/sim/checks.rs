@@ -93,7 +93,8 @@ pub fn violations(cluster: &Cluster, census: &[Census], walkers: &Walkers) -> Ve
     for node in census {
         for (id, held) in &node.reals {
             if let Some(other) = truth.insert(*id, *held) {
-                twice.push(format!("object {id} is real at {} ({held:?}) and elsewhere ({other:?})", names(node.place)));
+                twice
+                    .push(format!("object {id} is real at {} ({held:?}) and elsewhere ({other:?})", names(node.place)));
             }
         }
     }
@@ -117,7 +118,10 @@ fn membership<'a>(census: &[Census], names: &impl Fn(usize) -> &'a str) -> Vec<S
         }
         for peer in &node.view.peers {
             if peer.state != PeerState::Up || !peer.agrees {
-                found.push(format!("{name} sees {} {} ({:?}), agrees: {}", peer.node, peer.state, peer.reason, peer.agrees));
+                found.push(format!(
+                    "{name} sees {} {} ({:?}), agrees: {}",
+                    peer.node, peer.state, peer.reason, peer.agrees
+                ));
             }
         }
     }
@@ -132,7 +136,9 @@ fn ghosts(node: &Census, truth: &BTreeMap<u64, Held>, name: &str) -> Vec<String>
         match truth.get(id) {
             None => found.push(format!("{name} holds a ghost of {id}, which is nowhere ({ghost:?})")),
             Some(real) if real != ghost => found.push(format!("{name} holds {id} as {ghost:?}, it is {real:?}")),
-            Some(_) if !seen.contains(&ghost.cell) => found.push(format!("{name} holds {id} in a cell it does not see")),
+            Some(_) if !seen.contains(&ghost.cell) => {
+                found.push(format!("{name} holds {id} in a cell it does not see"))
+            }
             Some(_) => {}
         }
     }
@@ -140,6 +146,9 @@ fn ghosts(node: &Census, truth: &BTreeMap<u64, Held>, name: &str) -> Vec<String>
         if seen.contains(&real.cell) && !node.reals.contains_key(id) && !node.ghosts.contains_key(id) {
             found.push(format!("{name} sees the cell of {id} and holds no ghost of it ({real:?})"));
         }
+    }
+    if !found.is_empty() {
+        found.insert(0, format!("{name} has {:?} and made {:?}", node.stats, node.view.counters));
     }
     found
 }

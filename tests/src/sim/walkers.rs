@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cartographer::geometry::ObjectId;
+use cartographer::ground::Ground;
+use cartographer::terrain::Terrain;
 use estate::player::{self, Birth};
 use estate::store::memory::MemoryStore;
 use mesh::tasks::Tasks;
@@ -34,6 +36,9 @@ const PATIENCE_MS: u64 = 3_000;
 
 /// Between two tries to come in, in simulated milliseconds.
 const TRY_AGAIN_MS: u64 = 300;
+
+/// The longest walk along either axis, in seconds: all have ended when the checks come.
+const LEG_S: i32 = 2;
 
 /// How often a walker looks at what it was shown, in simulated milliseconds.
 const LOOK_MS: u64 = 100;
@@ -77,7 +82,7 @@ impl Walkers {
                 store: cluster.store.client(),
                 resting: resting.clone(),
                 client: client.clone(),
-                size: cluster.islands[0].size_units(),
+                size: size_units(&cluster.islands[0]),
             };
             tasks.spawn(walker.live());
             client
@@ -105,15 +110,9 @@ impl Walkers {
     }
 }
 
-trait SizeUnits {
-    fn size_units(&self) -> (i32, i32);
-}
-
-impl SizeUnits for cartographer::terrain::Terrain {
-    fn size_units(&self) -> (i32, i32) {
-        let (width, height) = cartographer::ground::Ground::size(self);
-        (i32::from(width) * UNITS_PER_TILE, i32::from(height) * UNITS_PER_TILE)
-    }
+fn size_units(terrain: &Terrain) -> (i32, i32) {
+    let (width, height) = terrain.size();
+    (i32::from(width) * UNITS_PER_TILE, i32::from(height) * UNITS_PER_TILE)
 }
 
 struct Walker {
@@ -166,11 +165,8 @@ impl Walker {
 
     async fn come_in(&mut self) -> Option<Visit> {
         let (number, sessions, process) = self.choose()?;
-        let open = OpenSession {
-            session: Uuid::from_u128(self.random.random()),
-            player: ObjectId(self.player),
-            island: None,
-        };
+        let open =
+            OpenSession { session: Uuid::from_u128(self.random.random()), player: ObjectId(self.player), island: None };
         // What a client waits for at a process: its answer, or its end.
         let pipe = Arc::new(Pipe::default());
         let entering = async {
@@ -239,12 +235,13 @@ impl Walker {
     fn walk(&mut self, visit: &Visit, seq: u32) -> ClientMessage {
         let now = visit.now_ms as i64 + visit.arrived.elapsed().as_millis() as i64;
         let from = visit.motion.at(now);
-        let reach = 10 * UNITS_PER_TILE;
+        let speed = self.random.random_range(300..=1024);
+        let reach = speed * LEG_S;
         let to = (
             (from.0 + self.random.random_range(-reach..=reach)).clamp(0, self.size.0 - 1),
             (from.1 + self.random.random_range(-reach..=reach)).clamp(0, self.size.1 - 1),
         );
-        ClientMessage::Command { seq, command: Command::Walk { from, to, speed: self.random.random_range(300..=1024) } }
+        ClientMessage::Command { seq, command: Command::Walk { from, to, speed } }
     }
 
     /// Takes what the shard wrote.

@@ -240,3 +240,19 @@ fn leaving_view_drops_the_ghosts_and_entering_it_asks_again() {
     assert_eq!(hue(&listener), Some(2));
     listener.check();
 }
+
+/// Found by the simulation (seed 13): a frozen node thawed, lost its players, met its peers again and was joined anew, all
+/// before its next tick.
+#[test]
+fn a_cell_seen_again_within_a_tick_has_the_feeds_of_peers_that_came_up_meanwhile() {
+    let (mut teller, mut listener) = (world(TELLER), world(1));
+    spawn(&mut teller, 0, 1, tile(40, 40), false);
+    teller.tick(0);
+    listener.watch_cells([CELL]);
+    listener.tick(0);
+    listener.unwatch_cells([CELL]);
+    listener.peer_up(10, TELLER);
+    listener.watch_cells([CELL]);
+    catch_up(&mut teller, &mut listener, 50);
+    assert_eq!(listener.ghosts_in(CELL).count(), 1);
+}

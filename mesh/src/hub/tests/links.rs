@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::directory::memory::Cut;
 use crate::directory::{self, Entry, LeaseId, Revision, WatchEvent};
 use crate::transport::Topic;
 use crate::transport::memory::Fault;
@@ -102,6 +103,41 @@ async fn a_killed_node_is_down_at_once_and_gone_when_its_lease_ends() {
     one.until_told("gone zoo-2/2").await;
     assert!(killed.elapsed() < Duration::from_secs(7), "{:?}", killed.elapsed());
     assert_eq!(one.state(&two.id), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_loses_the_directory_is_gone_and_comes_back_in_the_same_life() {
+    let place = Place::new(1);
+    let client = place.directory.client();
+    let mut one = place.node("zoo-1", 1);
+    let mut two = place.node_with(config("zoo-2", 2), Arc::new(client.clone()));
+    one.until_up(&two).await;
+    client.cut(Cut::Refused);
+    two.until_told("own lease lost").await;
+    assert!(!two.mesh.lease().holds());
+    one.until_told("gone zoo-2/2").await;
+    until("the view shows it", || two.mesh.view().directory_down.is_some() && !two.mesh.view().registered).await;
+    client.heal();
+    one.until_up(&two).await;
+    two.until_up(&one).await;
+    until("the view shows that too", || two.mesh.view().directory_down.is_none() && two.mesh.view().registered).await;
+    let told: Vec<&str> = one.told().iter().map(String::as_str).filter(|told| told.contains("zoo-2")).collect();
+    assert_eq!(told, ["up zoo-2/2", "down zoo-2/2 Gone", "gone zoo-2/2", "up zoo-2/2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_node_of_the_same_name_is_told_so() {
+    let place = Place::new(1);
+    let (mut one, two) = place.pair().await;
+    let mut thief = config("zoo-2", 22);
+    (thief.record.publish, thief.record.request) = ("mem://thief/publish".into(), "mem://thief/request".into());
+    let tasks = Tasks::simulated();
+    let transport = place.network.transport("thief", &tasks);
+    let (mesh, inbox) = start(thief, transport, Arc::new(place.directory.client()), &tasks);
+    let mut thief = Node { id: id("zoo-2"), tasks, mesh, inbox, seen: Vec::new() };
+    thief.until_told("name taken by 2").await;
+    assert!(!one.told().iter().any(|told| told.contains("gone")));
+    assert_eq!(one.state(&two.id), Some(PeerState::Up));
 }
 
 #[tokio::test(start_paused = true)]

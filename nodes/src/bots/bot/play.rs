@@ -8,16 +8,18 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{Bot, End};
 use crate::bots::Layout;
-use crate::bots::checks::{self, Verdict, Watcher};
+use crate::bots::checks::{self, Watcher};
 use crate::client::{ClientError, Incoming};
 use crate::protocol::{
-    CellXy, ClientMessage, Command, Content, Entry, Frame, Malformed, Motion, Outcome, ServerMessage, codes,
+    CellXy, ClientMessage, Command, Content, Entry, Frame, Malformed, Outcome, ServerMessage, UNITS_PER_TILE, codes,
 };
 
 /// Between two rounds of checks.
 const ROUND: Duration = Duration::from_secs(1);
 /// Between two walks: at least the first, at most both together.
 const WALK_EVERY: (Duration, Duration) = (Duration::from_millis(2500), Duration::from_millis(1500));
+/// After a walk that led nowhere.
+const WALK_AGAIN: Duration = Duration::from_millis(700);
 /// Between two pings.
 const PING_EVERY: Duration = Duration::from_secs(10);
 /// A cell whose keyframe has not come after so long is asked for again.
@@ -26,10 +28,6 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// When our own timer is this late, what we see says nothing about the mesh.
 const OWN_LAG: Duration = Duration::from_millis(250);
-/// Neighbours looked for in one round.
-const NEIGHBOURS_PER_ROUND: usize = 8;
-/// Places compared in one round.
-const PLACES_PER_ROUND: usize = 8;
 /// Ages measured between two rounds.
 const AGES_PER_ROUND: u32 = 8;
 /// One command in so many is a stop.
@@ -115,21 +113,8 @@ impl Bot {
             self.timing.clocks_left -= 1;
             self.shared.registry().observe_clock(frame.head.publisher, now, frame.head.time_ms);
         }
-        let mut tally = self.shared.tally();
-        let report = &mut tally.report;
-        report.frames += 1;
-        report.bytes += bytes as u64;
-        report.updates += u64::from(effect.updates);
-        report.neighbours_seen += u64::from(effect.appeared);
-        report.stray_frames += u64::from(effect.stray);
-        report.orphan_entries += u64::from(effect.orphans);
-        if !effect.gap {
-            return None;
-        }
-        report.gaps += 1;
-        let (head, player) = (frame.head, self.player);
-        tally.finding(|| format!("player {player}: a gap before {head:?}"));
-        Some(head.cell)
+        checks::count(&mut self.shared.tally(), self.player, &frame.head, bytes, &effect);
+        effect.gap.then_some(frame.head.cell)
     }
 
     fn measure_ages(&mut self, frame: &Frame, now: Instant) {
@@ -173,6 +158,7 @@ impl Bot {
             self.shared.tally().error("answer", format!("an answer to {seq}, which nobody asked"));
             return;
         };
+        let mut led_nowhere = false;
         let mut tally = self.shared.tally();
         tally.answer.saturating_record(now.saturating_duration_since(sent).as_micros() as u64);
         let motion = match outcome {
@@ -189,7 +175,7 @@ impl Bot {
                     tally.error(&format!("refused_{code}"), text);
                 }
                 *tally.report.refused_by_code.entry(code).or_default() += 1;
-                self.walker.blocked();
+                led_nowhere = true;
                 motion
             }
         };
@@ -198,14 +184,12 @@ impl Bot {
         }
         drop(tally);
         if let Some(motion) = motion {
-            self.moved(motion);
+            self.motion = motion;
+            led_nowhere |= checks::distance((motion.x, motion.y), motion.end()) < UNITS_PER_TILE as u32;
         }
-    }
-
-    fn moved(&mut self, motion: Motion) {
-        self.motion = motion;
-        if checks::distance((motion.x, motion.y), motion.end()) < crate::protocol::UNITS_PER_TILE as u32 {
+        if led_nowhere {
             self.walker.blocked();
+            self.timing.walk = self.timing.walk.min(now + WALK_AGAIN);
         }
     }
 
@@ -233,14 +217,15 @@ impl Bot {
         if self.pending.is_some() {
             return Ok(());
         }
-        let stop = self.walker.below(STOP_ONE_IN) == 0;
         let now = Instant::now();
         let from = self.place(now);
+        let stop = self.walker.below(STOP_ONE_IN) == 0;
         let command = if stop {
             Command::Stop
         } else {
-            let half = u64::try_from(self.welcome.max_speed / 2).unwrap_or(1);
-            let speed = self.welcome.max_speed - self.walker.below(half) as i32;
+            // Who is still on the way to the crowd does not dawdle.
+            let dawdle = if self.walker.is_home(from) { self.welcome.max_speed / 2 } else { 1 };
+            let speed = self.welcome.max_speed - self.walker.below(u64::try_from(dawdle).unwrap_or(1)) as i32;
             Command::Walk { from, to: self.walker.next(from), speed }
         };
         self.seq = self.seq.wrapping_add(1);
@@ -252,6 +237,8 @@ impl Bot {
 
     async fn round(&mut self, lag: Duration, now: Instant) -> Result<(), ClientError> {
         self.shared.tally().own_lag.saturating_record((lag.as_micros() as u64).max(1));
+        let home = self.walker.is_home(self.place(now));
+        self.count_home(home);
         self.timing.ages_left = AGES_PER_ROUND;
         self.timing.clocks_left = 4;
         self.timing.turn = self.timing.turn.wrapping_add(1 + self.walker.below(64));
@@ -277,54 +264,16 @@ impl Bot {
         Ok(())
     }
 
+    fn count_home(&mut self, home: bool) {
+        let was = std::mem::replace(&mut self.home, home);
+        let mut tally = self.shared.tally();
+        tally.report.gathered = (tally.report.gathered + u64::from(home)).saturating_sub(u64::from(was));
+    }
+
     fn check(&mut self, now: Instant) {
         let registry = self.shared.registry();
         let mut tally = self.shared.tally();
         let watcher = Watcher { id: self.player, radius_tiles: self.welcome.vision_radius_tiles };
-        let me = self.player;
-        let place = match registry.clock(self.welcome.publisher) {
-            Some(clock) => self.motion.at(clock.at_ms(now)),
-            None => return,
-        };
-        for other in registry.near(self.welcome.island, place, self.timing.turn, NEIGHBOURS_PER_ROUND) {
-            match checks::judge_presence(&registry, watcher, &self.sight, other, now) {
-                Verdict::Missing => {
-                    tally.report.checks.neighbours += 1;
-                    tally.report.missing_neighbours += 1;
-                    let truth = registry.truth(other);
-                    tally.finding(|| format!("player {me} at {place:?} is not shown {other}: {truth:?}"));
-                }
-                Verdict::Unsettled => tally.report.checks.unsettled += 1,
-                Verdict::None => {}
-                Verdict::Fine | Verdict::WrongPlace { .. } => tally.report.checks.neighbours += 1,
-            }
-        }
-        let shown = self.sight.ghosts().len() as u64;
-        let first = (self.timing.turn % shown.max(1)) as usize;
-        for (other, ghost) in self.sight.ghosts().skip(first).take(PLACES_PER_ROUND) {
-            match checks::judge_place(&registry, watcher, &self.sight, other, now) {
-                Verdict::WrongPlace { shown, truth } => {
-                    tally.report.checks.positions += 1;
-                    tally.report.wrong_positions += 1;
-                    let known = registry.truth(other);
-                    tally.finding(|| {
-                        format!("player {me} is shown {other} at {shown:?} not {truth:?}: {ghost:?}, {known:?}")
-                    });
-                }
-                Verdict::Unsettled => tally.report.checks.unsettled += 1,
-                Verdict::None => {}
-                Verdict::Fine | Verdict::Missing => tally.report.checks.positions += 1,
-            }
-        }
-        for (publisher, offset_ms) in self.sight.clocks() {
-            let error = checks::clock_error_us(&registry, watcher, publisher, offset_ms, now);
-            let Some(error) = error else { continue };
-            tally.report.checks.clocks += 1;
-            tally.clock_error.saturating_record(error.max(1));
-            if error > checks::CLOCK_TOLERANCE_US {
-                tally.report.wrong_clocks += 1;
-                tally.finding(|| format!("player {me}: the clock of {publisher} is off by {error} µs"));
-            }
-        }
+        checks::round(&registry, &mut tally, watcher, &self.sight, self.timing.turn, now);
     }
 }
