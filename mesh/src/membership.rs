@@ -58,12 +58,19 @@ const UNLISTED_MS: u64 = 2_500;
 /// A peer that has not come up for so long after the directory showed it is suspect, in milliseconds.
 const CONNECTING_MS: u64 = 3_000;
 
-/// The pauses between two new connections to a suspect peer: the first and the longest, in milliseconds.
+/// How long a suspect peer is given before its link is opened anew, in milliseconds: the transport repairs its
+/// connections itself, and on a busy machine patience is cheaper than a new link.
+const PATIENCE_MS: u64 = 3_000;
+
+/// How long a link may take to be greeted before a new one takes its place, in milliseconds.
+const LINK_MS: u64 = 10_000;
+
+/// The pauses between two new links to a suspect peer: the first and the longest, in milliseconds.
 const RELINK_MS: (u64, u64) = (2_000, 16_000);
 
-/// How long a link may take to be greeted before a new one takes its place, in milliseconds. The transport repairs its
-/// connections itself; on a busy machine patience is cheaper than a new link.
-const LINK_MS: u64 = 6_000;
+/// New links to suspect peers: at most so many at once, and one more after each such time, in milliseconds. What slows
+/// all links down would otherwise be made worse by opening all of them anew.
+const RELINKS: (u64, u64) = (4, 200);
 
 /// A link that was up for so long starts with short pauses again, in milliseconds.
 const SETTLED_MS: u64 = 10_000;
@@ -147,6 +154,8 @@ pub(crate) struct Membership {
     /// Somebody new listens: the next heartbeat shall not wait.
     heartbeat_wanted: bool,
     next_refresh_ms: u64,
+    /// From when on as many new links as [`RELINKS`] allows may be opened.
+    relinks_free_ms: u64,
     last_tick_ms: u64,
     leaving: bool,
     effects: Vec<Effect>,
@@ -178,6 +187,7 @@ impl Membership {
             next_heartbeat_ms: now.ms(),
             heartbeat_wanted: false,
             next_refresh_ms: 0,
+            relinks_free_ms: 0,
             last_tick_ms: now.ms(),
             leaving: false,
             effects: Vec::new(),
@@ -357,7 +367,9 @@ impl Membership {
         }
         let helps = !matches!(peer.reason, Some(Reason::Refused(_) | Reason::Leaving));
         let tried = peer.greeting == Greeting::Done || now_ms.saturating_sub(peer.linked_ms) >= LINK_MS;
-        if peer.state == PeerState::Suspect && helps && tried && now_ms >= peer.next_relink_ms {
+        let free = self.relinks_free_ms < now_ms + RELINKS.0 * RELINKS.1;
+        if peer.state == PeerState::Suspect && helps && tried && free && now_ms >= peer.next_relink_ms {
+            self.relinks_free_ms = self.relinks_free_ms.max(now_ms) + RELINKS.1;
             peer.next_relink_ms = now_ms + peer.relink_pause_ms;
             peer.relink_pause_ms = (peer.relink_pause_ms * 2).min(RELINK_MS.1);
             self.relink(now, node);
@@ -374,7 +386,7 @@ impl Membership {
             (PeerState::Up, Ok(())) => {}
             (PeerState::Up, Err(reason)) => {
                 warn!(peer = %node, incarnation = incarnation.0, %reason, "a peer is suspect");
-                peer.next_relink_ms = now_ms + if reason == Reason::Broken { LINK_MS } else { 0 };
+                peer.next_relink_ms = now_ms + PATIENCE_MS;
                 peer.turn(now_ms, PeerState::Suspect, Some(reason));
                 let down = Event::PeerDown { peer: node.clone(), incarnation, reason: Down::Cut };
                 self.effects.push(Effect::Tell(down));
@@ -395,7 +407,7 @@ impl Membership {
             (PeerState::Connecting, Err(reason)) => {
                 if now_ms.saturating_sub(peer.since_ms) > CONNECTING_MS {
                     warn!(peer = %node, incarnation = incarnation.0, %reason, "a peer does not come up");
-                    peer.next_relink_ms = now_ms;
+                    peer.next_relink_ms = now_ms + PATIENCE_MS;
                     peer.turn(now_ms, PeerState::Suspect, Some(reason));
                     self.changed = true;
                 } else {

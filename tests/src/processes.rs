@@ -13,9 +13,9 @@ use serde_json::Value;
 
 use crate::net::{Host, Net};
 
-/// Runs a program until the pipe to its standard input closes. Tells the program's pid first.
+/// Runs a program until the pipe to its standard input closes. Tells the program's pid first, on standard error.
 const KEEPER: &str =
-    r#""$@" >>"$WM_LOG" 2>&1 </dev/null & pid=$!; echo $pid >&3; read -r _; kill -9 $pid 2>/dev/null; wait"#;
+    r#""$@" >>"$WM_LOG" 2>&1 </dev/null & pid=$!; echo $pid >&2; read -r _; kill -9 $pid 2>/dev/null; wait"#;
 
 /// The clusters' secret.
 pub const KEY: &str = "a key for tests";
@@ -38,7 +38,7 @@ impl Process {
         let pid_file = folder.join(format!("{name}.pid"));
         let pids = File::create(&pid_file).expect("a file for the process id");
         let mut shell = Command::new("ip")
-            .args(["netns", "exec", &host.namespace, "sh", "-c", &KEEPER.replace(">&3", ">&2"), "sh"])
+            .args(["netns", "exec", &host.namespace, "sh", "-c", KEEPER, "sh"])
             .args(program)
             .env("WM_LOG", folder.join(format!("{name}.log")))
             .stdin(Stdio::piped())

@@ -278,6 +278,8 @@ impl<B: Body> World<B> {
             real.cell = cell;
             real.slot = slot;
             real.version += 1;
+            // Told as an entry into the cell; or, if it is back by the end of the tick, as a motion of this version.
+            real.new_motion = Some(real.version);
         }
         self.touch(now, id);
     }

@@ -2,7 +2,8 @@
 // toggles, zoom, drag, keys, reconnecting and a phone's screen work.
 //
 //   node page.mjs                          against the stand-in of fake.mjs, with 1,000 walkers
-//   node page.mjs http://127.0.0.1:7100    against a running gateway with somebody walking on its first island
+//   node page.mjs http://127.0.0.1:8080    against a running gateway with somebody walking on its first island
+//   node page.mjs http://127.0.0.1:8080/#4 the same, on island 4
 //
 // Screenshots go to the folder in SCREENSHOTS, or to none. CHROMIUM names the browser (/usr/bin/chromium).
 
@@ -48,11 +49,13 @@ async function shot(page, name) {
 async function open(options) {
   const context = await browser.newContext(options);
   const page = await context.newPage();
+  // A gateway built for debugging draws its pictures slowly.
+  page.setDefaultTimeout(90_000);
   page.faults = [];
   page.on("pageerror", (error) => page.faults.push(`error: ${error.message}`));
   page.on("console", (message) => message.type() === "error" && page.faults.push(`console: ${message.text()}`));
   page.on("request", (request) => {
-    const foreign = !request.url().startsWith(url) && !request.url().startsWith("data:");
+    const foreign = !request.url().startsWith(new URL(url).origin) && !request.url().startsWith("data:");
     if (foreign) page.faults.push(`a request to elsewhere: ${request.url()}`);
   });
   await page.goto(url);
@@ -201,11 +204,13 @@ await check("pointing at somebody tells who it is, whose, and where; a click kee
 await check("another island can be chosen", page, async () => {
   const options = await page.locator("#island option").evaluateAll((all) => all.map((option) => option.value));
   if (options.length < 2) return;
-  await page.locator("#island").selectOption(options[1]);
+  const first = await page.locator("#island").inputValue();
+  const other = options.find((option) => option !== first);
+  await page.locator("#island").selectOption(other);
   await page.waitForFunction(() => document.getElementById("link").dataset.state === "live");
-  await page.waitForFunction((id) => String(window.wildmesh.camera.island.id) === id && window.wildmesh.painter.ground, options[1]);
+  await page.waitForFunction((id) => String(window.wildmesh.camera.island.id) === id && window.wildmesh.painter.ground, other);
   await shot(page, "second-island");
-  await page.locator("#island").selectOption(options[0]);
+  await page.locator("#island").selectOption(first);
   await page.waitForFunction(() => window.wildmesh.painter.drawn.length > 0);
 });
 

@@ -197,12 +197,21 @@ impl Peer {
         self.unlisted_ms = self.unlisted_ms.map(later);
     }
 
-    /// True if this node hears it: greeted, and its heartbeats come. Who was suspect gets no grace for the first one:
-    /// else a new link would count as good for a while, again and again.
+    /// True if this node hears it: greeted, its heartbeats come, and it answers. Others are told of exactly these, so that
+    /// both ends of a link agree on it. Who was suspect gets no grace for the first heartbeat: else a new link would count
+    /// as good for a while, again and again.
     pub(super) fn heard(&self, now_ms: u64) -> bool {
+        self.greeting == Greeting::Done && !self.silent(now_ms) && !self.mute(now_ms)
+    }
+
+    fn silent(&self, now_ms: u64) -> bool {
         let grace_ms = (self.state != PeerState::Suspect).then_some(self.greeted_ms);
         let last_ms = self.heard_ms.max(grace_ms);
-        self.greeting == Greeting::Done && last_ms.is_some_and(|last_ms| now_ms.saturating_sub(last_ms) <= SILENT_MS)
+        last_ms.is_none_or(|last_ms| now_ms.saturating_sub(last_ms) > SILENT_MS)
+    }
+
+    fn mute(&self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.answered_ms) > MUTE_MS
     }
 
     /// What speaks against the peer. One that was suspect must be heard again, and hear us, before it is up.
@@ -221,10 +230,10 @@ impl Peer {
         if !self.clock.known() {
             return Err(Reason::NoClock);
         }
-        if !self.heard(now_ms) {
+        if self.silent(now_ms) {
             return Err(Reason::Silent);
         }
-        if now_ms.saturating_sub(self.answered_ms) > MUTE_MS {
+        if self.mute(now_ms) {
             return Err(Reason::Mute);
         }
         match self.unlisted_ms {

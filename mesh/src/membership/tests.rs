@@ -253,7 +253,7 @@ fn check_cut(kinds: &[(Kind, usize, usize)], first: Reason, second: Reason) {
     net.pass(1_000);
     assert!(net.all_up() && net.agree());
     net.cut.extend(kinds);
-    net.pass(8_000);
+    net.pass(MUTE_MS + HEARTBEAT_MS + UNLISTED_MS + 1_000);
     for (at, of) in [(0, 1), (1, 0)] {
         assert_eq!(net.state(at, of), Some(PeerState::Suspect), "{kinds:?}: {of} at {at}");
     }

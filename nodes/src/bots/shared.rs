@@ -3,8 +3,9 @@
 //! All bots run on one thread, so that these locks are NEVER contended but by the report once a second; none is held
 //! across an await.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
@@ -30,7 +31,12 @@ pub(super) struct Shared {
     registry: Mutex<Registry>,
     frames: Mutex<FrameCache>,
     tally: Mutex<Tally>,
+    /// When one of our own timers was last found late, in milliseconds since the start.
+    late_ms: AtomicU64,
 }
+
+/// After one of our own timers was late, nothing is checked for so long: all sockets have to be caught up with first.
+const CATCHING_UP: Duration = Duration::from_secs(2);
 
 impl Shared {
     pub(super) fn new(
@@ -41,6 +47,7 @@ impl Shared {
     ) -> Self {
         Self {
             joining: Semaphore::new(config.joins_at_once.max(1)),
+            late_ms: AtomicU64::new(u64::MAX),
             tally: Mutex::new(Tally::new(config.players)),
             config,
             gateway,
@@ -94,6 +101,21 @@ impl Shared {
 
     pub(super) fn all_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed) >= self.config.players
+    }
+
+    /// One of our own timers was late.
+    pub(super) fn was_late(&self, now: Instant) {
+        self.late_ms.store(self.since_start_ms(now), Ordering::Relaxed);
+    }
+
+    /// Whether that was not long ago.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        let late_ms = self.late_ms.load(Ordering::Relaxed);
+        late_ms != u64::MAX && self.since_start_ms(now).saturating_sub(late_ms) < CATCHING_UP.as_millis() as u64
+    }
+
+    fn since_start_ms(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.started).as_millis() as u64
     }
 
     pub(super) fn report(&self) -> BotsReport {

@@ -256,3 +256,30 @@ fn a_cell_seen_again_within_a_tick_has_the_feeds_of_peers_that_came_up_meanwhile
     catch_up(&mut teller, &mut listener, 50);
     assert_eq!(listener.ghosts_in(CELL).count(), 1);
 }
+
+/// Found by the simulation (seed 24): a walk crossed a cell's border and back between two ticks.
+#[test]
+fn an_object_that_left_its_cell_and_came_back_within_a_tick_is_told_in_its_last_version() {
+    let (mut teller, mut listener) = pair();
+    teller.teleport(50, ObjectId(1), ISLAND, tile(70, 40)).expect("it is here");
+    teller.teleport(50, ObjectId(1), ISLAND, tile(41, 40)).expect("it is here");
+    for frame in teller.tick(50).frames {
+        listener.apply(50, TELLER, frame.bytes);
+    }
+    let real = teller.get(ObjectId(1)).expect("it is here");
+    let ghost = listener.ghost(ObjectId(1)).expect("it is in view");
+    assert_eq!((ghost.version(), ghost.motion(), ghost.cell()), (real.version(), real.motion(), real.cell()));
+}
+
+/// The same, when nothing but crossings happened.
+#[test]
+fn crossings_alone_are_told_too() {
+    let (mut teller, mut listener) = pair();
+    let before = teller.get(ObjectId(1)).expect("it is here").version();
+    teller.move_cell(50, ObjectId(1), Cell::new(ISLAND, 2, 1));
+    teller.move_cell(50, ObjectId(1), CELL);
+    for frame in teller.tick(50).frames {
+        listener.apply(50, TELLER, frame.bytes);
+    }
+    assert_eq!(listener.ghost(ObjectId(1)).expect("it is in view").version(), before + 2);
+}
