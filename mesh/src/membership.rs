@@ -70,7 +70,7 @@ const RELINK_MS: (u64, u64) = (2_000, 16_000);
 
 /// New links to suspect peers: at most so many at once, and one more after each such time, in milliseconds. What slows
 /// all links down would otherwise be made worse by opening all of them anew.
-const RELINKS: (u64, u64) = (4, 200);
+const RELINKS: (u64, u64) = (4, 500);
 
 /// A link that was up for so long starts with short pauses again, in milliseconds.
 const SETTLED_MS: u64 = 10_000;

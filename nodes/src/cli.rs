@@ -29,7 +29,7 @@ pub enum Command {
     /// Run the whole mesh in one process, and a page to look at it
     Up(Up),
     /// Run one node, found by the others through etcd
-    Node(Node),
+    Node(Box<Node>),
     /// Send players who check what they are shown
     Bots(Bots),
     /// Show the mesh as its members see it; disagreements are marked
@@ -229,8 +229,10 @@ pub enum Wires {
 fn parse_hz(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(hz @ (20 | 10 | 5)) => Ok(hz),
-        _ => Err("a frontend ticks 20 times a second and writes at every tick, every second or every fourth: 20, 10 or 5"
-            .to_owned()),
+        _ => Err(
+            "a frontend ticks 20 times a second and writes at every tick, every second or every fourth: 20, 10 or 5"
+                .to_owned(),
+        ),
     }
 }
 
@@ -247,7 +249,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let done = runtime.block_on(async {
         match cli.command {
             Command::Up(up) => commands::up::run(up).await,
-            Command::Node(node) => commands::node::run(node).await,
+            Command::Node(node) => commands::node::run(*node).await,
             Command::Bots(bots) => commands::bots::run(bots).await,
             Command::Status(status) => commands::status::run(status).await,
             Command::Bench(Bench::Mesh(bench)) => commands::bench_mesh::run(bench).await,

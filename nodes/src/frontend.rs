@@ -193,9 +193,9 @@ pub(super) struct GoneOwners {
 impl GoneOwners {
     /// True if the owner's life has surely ended. Without a directory nobody is known to be gone.
     fn is_gone(&self, owner: &Owner) -> bool {
-        self.living.as_ref().is_some_and(|living| {
-            !living.iter().any(|(node, life)| *node == owner.node && *life == owner.incarnation)
-        })
+        self.living
+            .as_ref()
+            .is_some_and(|living| !living.iter().any(|(node, life)| *node == owner.node && *life == owner.incarnation))
     }
 }
 

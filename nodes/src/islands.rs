@@ -18,7 +18,10 @@ pub fn open(folder: Option<&Path>) -> anyhow::Result<Arc<Vec<Arc<Terrain>>>> {
     let terrains = cartographer::terrain::open_folder(&folder)
         .with_context(|| format!("could not open the islands in {}", folder.display()))?;
     if terrains.is_empty() {
-        bail!("no terrain package (.tmx or .tmj) in {}: put one there, or name another folder by --islands", folder.display());
+        bail!(
+            "no terrain package (.tmx or .tmj) in {}: put one there, or name another folder by --islands",
+            folder.display()
+        );
     }
     Ok(Arc::new(terrains.into_iter().map(Arc::new).collect()))
 }

@@ -254,8 +254,9 @@ impl<R: Rules> WorldLoop<R> {
         let answer = match call.method.as_str() {
             name if name == CELLS_ASK.name => unpack::<Vec<Cell>>(&call.body)
                 .map(|cells| pack(&self.world.answer_ask(&cells).into_iter().map(Part).collect::<Vec<_>>())),
-            name if name == CELLS_VERIFY.name => unpack::<Vec<(Block, u16, u64)>>(&call.body)
-                .map(|digests| pack(&self.world.answer_verify(&digests))),
+            name if name == CELLS_VERIFY.name => {
+                unpack::<Vec<(Block, u16, u64)>>(&call.body).map(|digests| pack(&self.world.answer_verify(&digests)))
+            }
             other => Err(CallRefusal::unknown_method(other)),
         };
         call.answer(answer);

@@ -6,6 +6,7 @@
 //! gaps.
 
 use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
@@ -254,8 +255,8 @@ impl<B: Body> World<B> {
     pub(super) fn open_feeds(&mut self, cell: Cell) {
         let now = self.now;
         for peer in self.peers.values_mut() {
-            if !peer.feeds.contains_key(&cell) {
-                peer.feeds.insert(cell, Feed::default());
+            if let Entry::Vacant(vacant) = peer.feeds.entry(cell) {
+                vacant.insert(Feed::default());
                 peer.want(cell, now);
             }
         }

@@ -477,6 +477,21 @@ fn damaged_messages_of_a_greeted_peer_are_counted_and_hurt_nobody() {
 }
 
 #[test]
+fn when_all_links_are_suspect_at_once_new_ones_are_opened_a_few_at_a_time() {
+    let mut net = Net::new(12);
+    net.pass(1_000);
+    net.cut.extend((1..12).map(|from| (Publish, from, 0)));
+    let opened = |net: &Net| net.nodes[0].machine.peers.values().map(|peer| peer.reconnects).sum::<u64>();
+    net.pass(SILENT_MS + PATIENCE_MS);
+    let before = opened(&net);
+    for passed_ms in (TICK_MS..5_000).step_by(TICK_MS as usize) {
+        net.pass(TICK_MS);
+        assert!(opened(&net) - before <= RELINKS.0 + passed_ms / RELINKS.1 + 1, "after {passed_ms} ms");
+    }
+    assert!(opened(&net) - before >= 8, "but all have their turn");
+}
+
+#[test]
 fn a_peer_that_forgot_us_is_greeted_anew() {
     let mut net = Net::new(2);
     net.pass(500);

@@ -16,8 +16,10 @@ const LEG: i32 = 12 * UNITS_PER_TILE;
 pub(super) const CROWD_REACH: i32 = 40 * UNITS_PER_TILE;
 /// The length of a detour's leg, in units.
 const DETOUR: f64 = 6.0 * UNITS_PER_TILE as f64;
-/// Detours in a row before another goal is picked.
+/// Detours before another goal is picked: many on the way to where the bot is to walk, few once it is there, where one
+/// goal is as good as another.
 const DETOURS: u32 = 24;
+const DETOURS_AT_HOME: u32 = 3;
 /// A goal counts as reached within this distance, in units.
 const NEAR: i32 = 2 * UNITS_PER_TILE;
 
@@ -81,7 +83,8 @@ impl Walker {
     pub(super) fn next(&mut self, at: (i32, i32)) -> (i32, i32) {
         let ((low_x, low_y), (high_x, high_y)) = self.area;
         let reached = |goal: (i32, i32)| goal.0.abs_diff(at.0).max(goal.1.abs_diff(at.1)) <= NEAR as u32;
-        if self.detours >= DETOURS || self.goal.is_none_or(reached) {
+        let patience = if self.is_home(at) { DETOURS_AT_HOME } else { DETOURS };
+        if self.detours >= patience || self.goal.is_none_or(reached) {
             self.goal = Some((self.rng.random_range(low_x..=high_x), self.rng.random_range(low_y..=high_y)));
             self.side = if self.rng.random() { 1.0 } else { -1.0 };
             self.detours = 0;

@@ -1,8 +1,9 @@
 //! `wildmesh bench frontend`: how many clients one core carries, walking all over and in a crowd, and what standing costs.
 //!
 //! The server is a process of its own (one frontend at 10 writes a second to each client, a gateway, and the other roles,
-//! which have nothing to do); all its CPU time is charged to the frontend. The clients are the bots, in this process. What
-//! is reported is a ratio of CPU time and so holds on a noisy machine: clients divided by the cores that the server used.
+//! which have nothing to do); all its CPU time is charged to the frontend, but for the idle part, where what the process
+//! used before any client came is shared out among its nodes. The clients are the bots, in this process. What is reported
+//! is a ratio of CPU time and so holds on a noisy machine: clients divided by the cores that the server used.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -33,6 +34,12 @@ const JOINING: Duration = Duration::from_secs(300);
 /// How long the mesh is left to settle before it is measured.
 const SETTLE: Duration = Duration::from_secs(3);
 
+/// How long the server is measured before any client is in.
+const EMPTY: Duration = Duration::from_secs(5);
+
+/// Nodes in the server's process, each of which costs something even when nobody is there.
+const NODES: f64 = 5.0;
+
 /// How often `/proc` counts processor time, per second (USER_HZ, 100 on every Linux).
 const CLOCK_TICKS: f64 = 100.0;
 
@@ -41,6 +48,7 @@ struct Part {
     players: usize,
     clients_per_core: f64,
     core_share: f64,
+    empty_core_share: f64,
     cpu_us_per_client_s: f64,
     tick_ms: Tick,
     age_ms: bots::Percentiles,
@@ -62,8 +70,16 @@ pub async fn run(bench: BenchFrontend) -> Result<()> {
     let spread = part("spread", bench.players, bench.seconds, |config| config).await?;
     let crowd = part("crowd", bench.crowd, bench.seconds, |c| BotsConfig { layout: Layout::Crowd, ..c }).await?;
     let idle = part("idle", bench.idle, bench.seconds, |c| BotsConfig { layout: Layout::Still, ..c }).await?;
+    // The other nodes of the process cost what they cost without clients; the frontend is charged with the rest.
+    let idle_core_share = idle.core_share - idle.empty_core_share * (NODES - 1.0) / NODES;
+    eprintln!(
+        "idle: the frontend alone uses {:.2} % of a core for {} standing clients",
+        idle_core_share * 100.0,
+        bench.idle
+    );
     if bench.json {
-        println!("{}", json!({ "spread": spread, "crowd": crowd, "idle": idle, "idle_core_share": idle.core_share }));
+        let figures = json!({ "spread": spread, "crowd": crowd, "idle": idle, "idle_core_share": idle_core_share });
+        println!("{figures}");
     }
     Ok(())
 }
@@ -82,7 +98,10 @@ pub async fn serve(server: BenchFrontendServer) -> Result<()> {
     .await?;
     mesh.ready().await?;
     let (ended, until_ended) = tokio::sync::oneshot::channel();
-    #[allow(clippy::disallowed_methods, reason = "standard input has no asynchronous form; this thread only waits for its end")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "standard input has no asynchronous form; this thread only waits for its end"
+    )]
     std::thread::spawn(move || {
         let mut sink = [0; 64];
         while std::io::stdin().read(&mut sink).is_ok_and(|n| n > 0) {}
@@ -93,16 +112,13 @@ pub async fn serve(server: BenchFrontendServer) -> Result<()> {
     Ok(())
 }
 
-async fn part(
-    name: &str,
-    players: usize,
-    seconds: u64,
-    set: impl FnOnce(BotsConfig) -> BotsConfig,
-) -> Result<Part> {
+async fn part(name: &str, players: usize, seconds: u64, set: impl FnOnce(BotsConfig) -> BotsConfig) -> Result<Part> {
     let http = free_address().await?;
     let server = Server::start(http)?;
     let url = format!("http://{http}");
     ready(&url).await?;
+    sleep(SETTLE).await;
+    let empty_core_share = server.core_share(EMPTY).await?;
     eprintln!("{name}: {players} clients come in");
     let (reports, mut seen) = watch::channel(BotsReport::default());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -124,18 +140,18 @@ async fn part(
         Err(_) => bail!("not all of {players} clients came in within {} s", JOINING.as_secs()),
     }
     sleep(SETTLE).await;
-    let (cpu, bytes, started) = (server.cpu_s()?, seen.borrow().bytes, Instant::now());
-    sleep(Duration::from_secs(seconds)).await;
-    let (cpu, bytes) = (server.cpu_s()? - cpu, seen.borrow().bytes - bytes);
+    let (bytes, started) = (seen.borrow().bytes, Instant::now());
+    let core_share = server.core_share(Duration::from_secs(seconds)).await?;
+    let bytes = seen.borrow().bytes - bytes;
     let wall = started.elapsed().as_secs_f64();
     let tick_p99_us = frontend_tick_us(&url).await?;
     let _ = stop.send(());
     let report = running.await.context("the clients failed")??;
-    let core_share = cpu / wall;
     let part = Part {
         players,
         clients_per_core: players as f64 / core_share.max(1e-6),
         core_share,
+        empty_core_share,
         cpu_us_per_client_s: core_share * 1e6 / players as f64,
         tick_ms: Tick { p99: tick_p99_us / 1000.0 },
         age_ms: report.age_ms,
@@ -148,7 +164,11 @@ async fn part(
     };
     eprintln!(
         "{name}: {players} clients on {:.3} of a core = {:.0} clients per core; tick p99 {:.2} ms; age p99 {:.0} ms; faults {}",
-        part.core_share, part.clients_per_core, part.tick_ms.p99, part.age_ms.p99, report.faults()
+        part.core_share,
+        part.clients_per_core,
+        part.tick_ms.p99,
+        part.age_ms.p99,
+        report.faults()
     );
     Ok(part)
 }
@@ -159,12 +179,20 @@ impl Server {
     fn start(http: SocketAddr) -> Result<Server> {
         let program: PathBuf = std::env::current_exe().context("this program does not know where it lies")?;
         let child = Command::new(program)
+            .env("RUST_LOG", "warn")
             .args(["bench", "frontend-server", "--http", &http.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
             .context("could not start the server's process")?;
         Ok(Server(child))
+    }
+
+    /// The part of one core that the server uses over some time.
+    async fn core_share(&self, over: Duration) -> Result<f64> {
+        let (cpu, started) = (self.cpu_s()?, Instant::now());
+        sleep(over).await;
+        Ok((self.cpu_s()? - cpu) / started.elapsed().as_secs_f64())
     }
 
     /// The processor time that the server has used, in seconds (fields 14 and 15 of /proc/PID/stat, see proc(5)).

@@ -49,7 +49,8 @@ pub async fn run(node: cli::Node) -> Result<()> {
         Role::Frontend => {
             let address = node.listen.unwrap_or(SocketAddr::new(node.bind, 0));
             let door = listener::bind(address).with_context(|| format!("could not listen at {address}"))?;
-            let public = format!("ws://{}", SocketAddr::new(public_ip(&advertise, node.bind), door.local_addr()?.port()));
+            let public =
+                format!("ws://{}", SocketAddr::new(public_ip(&advertise, node.bind), door.local_addr()?.port()));
             (Some(door), Some(node.public.unwrap_or(public)))
         }
         Role::Gateway => {

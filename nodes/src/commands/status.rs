@@ -8,7 +8,8 @@ use crate::cli;
 /// Runs the command.
 pub async fn run(status: cli::Status) -> Result<()> {
     let url = format!("{}/v1/mesh", status.gateway.trim_end_matches('/'));
-    let answer = reqwest::get(&url).await.with_context(|| format!("could not ask the gateway at {}", status.gateway))?;
+    let answer =
+        reqwest::get(&url).await.with_context(|| format!("could not ask the gateway at {}", status.gateway))?;
     let code = answer.status();
     let body: Value = answer.json().await.with_context(|| format!("{url} did not answer with JSON"))?;
     if !code.is_success() {

@@ -68,7 +68,10 @@ pub async fn run(up: Up) -> Result<()> {
     let mesh = LocalMesh::start(config).await?;
     mesh.ready().await?;
     let url = format!("http://{}", mesh.http);
-    println!("Wildmesh is up after {:.1} s. Open {url}/ in a browser; Ctrl-C stops it.", started.elapsed().as_secs_f64());
+    println!(
+        "Wildmesh is up after {:.1} s. Open {url}/ in a browser; Ctrl-C stops it.",
+        started.elapsed().as_secs_f64()
+    );
     if up.bots > 0 {
         let config = BotsConfig { players: up.bots, layout: up.layout, ..BotsConfig::new(url) };
         tokio::spawn(async move {

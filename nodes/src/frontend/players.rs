@@ -70,8 +70,8 @@ pub enum FrontInput {
         /// Told when the player's document is saved and released; dropped if the player was not here.
         done: oneshot::Sender<()>,
     },
-    /// Everybody must go: the node leaves.
-    CloseAll(oneshot::Sender<()>),
+    /// Everybody must go: the node leaves. Told what each keeper will tell when its document is released.
+    CloseAll(oneshot::Sender<Vec<oneshot::Receiver<()>>>),
 }
 
 /// A player that comes in.
@@ -433,13 +433,16 @@ impl Rules for Players {
             FrontInput::Close { player, code, text, done } => {
                 self.close(world, now, player, Some((code, &text)), Some(done));
             }
-            FrontInput::CloseAll(done) => {
+            FrontInput::CloseAll(reply) => {
                 let mut ids: Vec<ObjectId> = self.players.keys().copied().collect();
                 ids.sort_unstable();
-                for id in ids {
-                    self.close(world, now, id, Some((codes::DRAINING, "this frontend is leaving")), None);
-                }
-                let _ = done.send(());
+                let released = ids.into_iter().map(|id| {
+                    let (done, released) = oneshot::channel();
+                    self.close(world, now, id, Some((codes::DRAINING, "this frontend is leaving")), Some(done));
+                    released
+                });
+                // An error means that nobody waits for them.
+                let _ = reply.send(released.collect());
             }
         }
     }

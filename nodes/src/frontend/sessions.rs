@@ -25,7 +25,7 @@ use super::tickets::{Guest, Kind, SessionId, TICKET_TTL_MS};
 use crate::game::{Body, player::Player};
 use crate::methods::{CloseSession, OpenSession, SESSION_CLOSE, SESSION_OPEN, SessionOffer, pack, unpack};
 use crate::protocol::{HelloKind, PROTOCOL, codes};
-use crate::world_loop::{Input, WorldHandle};
+use crate::world_loop::{Input, TICK_MS, WorldHandle};
 
 /// How often a claim is tried when others hold the player or change its document meanwhile.
 const CLAIMS: u32 = 5;
@@ -35,6 +35,9 @@ const CLAIM_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a player may take to leave this node for its newer session.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long farewells may take to reach their sockets: the tick that brings them, and one more.
+const LAST_WORDS: Duration = Duration::from_millis(2 * TICK_MS);
 
 /// Last words: why a client is not let in, or not any longer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +103,10 @@ impl Sessions {
         }
         let players = shared.metrics.players.get();
         if players >= i64::from(shared.config.capacity) {
-            return Err(CallRefusal::new("full", format!("{players} players are here, as many as this frontend takes")));
+            return Err(CallRefusal::new(
+                "full",
+                format!("{players} players are here, as many as this frontend takes"),
+            ));
         }
         let guest = Guest { player: open.player, island: open.island };
         let (now, nonce) = (shared.mesh.now_ms(), shared.random());
@@ -120,11 +126,22 @@ impl Sessions {
         }
     }
 
-    /// Everybody leaves: the first half of leaving the mesh.
+    /// Everybody leaves: the first half of leaving the mesh. Returns when all documents are released and all farewells
+    /// had their tick to be written, or after [`CLOSE_TIMEOUT`].
     pub async fn close_all(&self) {
-        let (done, finished) = oneshot::channel();
-        if self.world.inputs.send(Input::Role(FrontInput::CloseAll(done))).await.is_ok() {
-            let _ = tokio::time::timeout(CLOSE_TIMEOUT, finished).await;
+        let all = async {
+            let (reply, closed) = oneshot::channel();
+            if self.world.inputs.send(Input::Role(FrontInput::CloseAll(reply))).await.is_err() {
+                return;
+            }
+            for released in closed.await.unwrap_or_default() {
+                // An error means that this one was fenced: there is nothing to release.
+                let _ = released.await;
+            }
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        if tokio::time::timeout(CLOSE_TIMEOUT, all).await.is_err() {
+            tracing::warn!("not all players could be saved in time; their last saved places stand");
         }
     }
 

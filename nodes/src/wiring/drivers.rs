@@ -86,7 +86,11 @@ mod tests {
     #[test]
     fn stores_are_chosen_by_their_first_word() {
         let check = |text: &str, expected: Result<StoreSpec, &str>| {
-            assert_eq!(text.parse::<StoreSpec>().map_err(|e| e.contains("not a kind")), expected.map_err(|_| true), "{text}");
+            assert_eq!(
+                text.parse::<StoreSpec>().map_err(|e| e.contains("not a kind")),
+                expected.map_err(|_| true),
+                "{text}"
+            );
         };
         check("memory", Ok(StoreSpec::Memory));
         check("embedded:/x", Ok(StoreSpec::Embedded("/x".into())));

@@ -50,9 +50,8 @@ fn frames(list: &[(u16, &Bytes)]) -> Arc<Vec<(Cell, Wire)>> {
 
 fn shard_with_clients(count: u64, room: usize, limits: Limits) -> (Shard, Vec<Arc<Memory>>) {
     let mut shard = Shard::new(limits, Arc::default());
-    let sinks: Vec<Arc<Memory>> = (0..count)
-        .map(|_| Arc::new(Memory(Mutex::new(State { room, ..State::default() }))))
-        .collect();
+    let sinks: Vec<Arc<Memory>> =
+        (0..count).map(|_| Arc::new(Memory(Mutex::new(State { room, ..State::default() })))).collect();
     let orders = sinks.iter().enumerate().flat_map(|(i, sink)| {
         let id = ClientId(i as u64);
         [(id, Order::Add(sink.clone())), (id, Order::Enter(cell(0), vec![])), (id, Order::Enter(cell(1), vec![]))]
