@@ -31,6 +31,9 @@ pub const TICK_MS: u64 = 50;
 /// Inputs that wait for the world, at most; beyond it senders wait.
 pub const INPUTS: usize = 8_192;
 
+/// Events taken before a tick, at most, so that a flood of them cannot keep the tick from coming.
+const DRAIN: usize = 4_096;
+
 /// How often the world tells others about itself, in ticks: once a second.
 const REPORT_TICKS: u64 = 20;
 
@@ -184,7 +187,15 @@ impl<R: Rules> WorldLoop<R> {
         loop {
             tokio::select! {
                 biased;
-                _ = ticker.tick() => self.tick(),
+                _ = ticker.tick() => {
+                    // What a peer said in one tick comes in several messages: an object that crosses a border leaves by one
+                    // and enters by another. Taking all that is here keeps clients from seeing it gone in between.
+                    for _ in 0..DRAIN {
+                        let Ok(event) = events.try_recv() else { break };
+                        self.event(event);
+                    }
+                    self.tick();
+                }
                 event = events.recv() => match event {
                     Some(event) => self.event(event),
                     None => return,
