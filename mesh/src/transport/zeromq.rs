@@ -5,11 +5,11 @@
 //! does not notice (silence, a peer that never greets) is noticed here, and what it does not repair is made anew.
 //! Connecting NEVER delays anything but the link that is being connected.
 //!
-//! What stands against strangers: messages that follow no form of ours are refused and counted, their senders cut off
-//! where they can be told apart; subscribers that never report are cut off. What does NOT, because `zeromq` 0.7.0 has no
-//! way to set it: a frame that announces a length beyond the machine's memory aborts the process while the library
-//! reserves room for it, before the driver sees anything; and connections that never greet stay open. The endpoints are
-//! for private networks only.
+//! What stands against strangers: the library is patched (`third_party/zeromq`) and told what a connection may cost
+//! ([`options`]): lengths are refused when announced, half-open connections end, connections and subscriptions are
+//! counted. Here, messages that follow no form of ours are refused and counted and their senders cut off, and so is who
+//! has greeted and then says nothing of ours. What does NOT stand against them: nothing is encrypted, whoever knows the
+//! envelopes may hold a connection, and whoever holds them all keeps others out. The endpoints are for private networks.
 
 mod flow;
 mod interest;
@@ -27,7 +27,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use ::zeromq::{SocketEvent, SocketRecv, ZmqMessage, ZmqResult};
+use ::zeromq::{Bounds, SocketEvent, SocketOptions, SocketRecv, ZmqMessage, ZmqResult};
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
@@ -41,7 +41,7 @@ use self::publisher::Publisher;
 use self::requests::{Queue, Requests};
 use self::subscriber::{Progress, Subscriber};
 use super::events::{self, Outbox};
-use super::{COMMANDS, Command, Counters, Endpoints, Error, LinkId, MESSAGE_BYTES, Route, Transport};
+use super::{COMMANDS, Command, Counters, Endpoints, Error, LinkId, MESSAGE_BYTES, MESSAGE_PARTS, Route, Transport};
 use crate::tasks::Tasks;
 
 /// Commands, or messages of one connection, taken in one go, at most. The sockets' own tasks run in between.
@@ -49,6 +49,12 @@ const BATCH: usize = 128;
 
 /// Subscribers' reports that wait for the publisher, at most. Later ones say more, so that dropping some does no harm.
 const REPORTS: usize = 1_024;
+
+/// The bytes of a command of ZeroMQ itself, at most: its READY, which takes some fifty.
+const COMMAND_BYTES: usize = 1_024;
+
+/// The bytes that our envelopes, a topic included, add to a hub's message, at most.
+const ENVELOPE_BYTES: usize = 64;
 
 /// How to start the driver.
 #[derive(Clone, Debug)]
@@ -96,8 +102,12 @@ pub struct Limits {
     pub pace_bytes: u64,
     /// How long a subscriber with too long a backlog may stand still.
     pub patience_ms: u64,
-    /// How long a subscriber may take to report for the first time.
+    /// How long a subscriber may take to report for the first time, and a requester to say anything of ours.
     pub greeting_ms: u64,
+    /// Connections that either endpoint holds at once, half-open ones included. Further ones are closed.
+    pub connections: usize,
+    /// Topics that one subscriber may hold: as many as the blocks of 64 islands of the largest size.
+    pub subscriptions: usize,
     /// The time between pulses while something is published.
     pub pulse_ms: u64,
     /// The bytes between pulses when much is published.
@@ -128,6 +138,8 @@ impl Limits {
         pace_bytes: 16 << 20,
         patience_ms: 1_000,
         greeting_ms: 10_000,
+        connections: 512,
+        subscriptions: 65_536,
         pulse_ms: 250,
         pulse_bytes: 1 << 20,
         idle_pulses: 4,
@@ -161,6 +173,36 @@ struct Driver {
     events: Outbox,
     counters: Arc<Counters>,
     limits: Limits,
+}
+
+/// The options of every socket: what may come in on one connection of it. Beyond it the connection is closed.
+fn options(limits: &Limits, message_bytes: usize, message_frames: usize) -> SocketOptions {
+    let handshake = Duration::from_millis(limits.connect_ms);
+    let mut options = SocketOptions::default();
+    options.connect_timeout(handshake).bounds(Bounds {
+        message_bytes,
+        message_frames,
+        command_bytes: COMMAND_BYTES,
+        subscriptions: limits.subscriptions,
+        connections: limits.connections,
+        handshake,
+    });
+    options
+}
+
+/// What comes to a PUB: subscriptions, which are a byte and a topic.
+fn subscription_options(limits: &Limits) -> SocketOptions {
+    options(limits, ENVELOPE_BYTES, 1)
+}
+
+/// What comes to a SUB: published messages in their envelope.
+fn published_options(limits: &Limits) -> SocketOptions {
+    options(limits, MESSAGE_BYTES + ENVELOPE_BYTES, MESSAGE_PARTS + 2)
+}
+
+/// What comes to a ROUTER or DEALER: an envelope and a message.
+fn request_options(limits: &Limits) -> SocketOptions {
+    options(limits, MESSAGE_BYTES + ENVELOPE_BYTES, 2)
 }
 
 /// What a socket tells about its connections.
@@ -206,7 +248,7 @@ async fn run(
     // Zero stands for a life not yet known.
     let life = config.life.max(1);
     let publisher = Publisher::open(publish, life, driver.limits.clone(), driver.counters.clone()).await?;
-    let router = answers::open(request).await?;
+    let router = answers::open(request, &driver.limits).await?;
     let (answers, to_answer) = mpsc::channel(answers::ANSWERS);
     let (to_report, mut reports) = mpsc::channel(REPORTS);
     tasks.spawn(answers::run(router, to_answer, to_report, life, driver.clone()));

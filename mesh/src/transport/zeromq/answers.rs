@@ -2,7 +2,8 @@
 //!
 //! ROUTER waits for a peer whose queue is full, and with it everybody else would. So it never gets that far: what is
 //! under way to one peer is bounded by a window, and who lets it fill is cut off (its DEALER notices, and so does its
-//! hub). While the hub does not take its events nothing is read here, but answers go on.
+//! hub). While the hub does not take its events nothing is read here, but answers go on. Who has connected and says
+//! nothing of ours for a while is cut off too: places at this endpoint are bounded.
 
 use std::sync::Arc;
 
@@ -14,11 +15,12 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
+use tokio::time::{Duration, MissedTickBehavior, interval};
 use tracing::{debug, warn};
 
 use super::flow::{Intake, Window};
 use super::wire::{self, Message, Receipt, Report};
-use super::{Driver, Monitor, incoming};
+use super::{Driver, Limits, Monitor, incoming, request_options};
 use crate::transport::{Counters, Event, MESSAGE_BYTES, Route};
 
 /// Answers that wait for the endpoint's task, at most.
@@ -38,11 +40,15 @@ pub(super) struct Answers {
 struct Counts {
     window: Window,
     intake: Intake,
+    /// It has said something of ours. Our own requesters report as soon as they are connected.
+    known: bool,
+    /// Ticks in which it could have.
+    mute_ticks: u64,
 }
 
 /// A ROUTER that is bound already, and its monitor.
-pub(super) async fn open(listener: std::net::TcpListener) -> ZmqResult<(RouterSocket, Monitor)> {
-    let mut socket = RouterSocket::new();
+pub(super) async fn open(listener: std::net::TcpListener, limits: &Limits) -> ZmqResult<(RouterSocket, Monitor)> {
+    let mut socket = RouterSocket::with_options(request_options(limits));
     let monitor = socket.monitor().boxed();
     socket.bind_listener(listener).await?;
     Ok((socket, monitor))
@@ -59,10 +65,13 @@ pub(super) async fn run(
     let backend = socket.backend();
     let (send, mut recv) = socket.split();
     let mut endpoint = Answers { send, backend, routes: FxHashMap::default(), reports, life, driver };
+    let mut tick = interval(Duration::from_millis(endpoint.driver.limits.tick_ms));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
             Some(event) = monitor.next() => endpoint.heard(event),
+            _ = tick.tick() => endpoint.tick(),
             answer = answers.recv() => match answer {
                 Some((route, message)) => endpoint.answer(&route, message).await,
                 None => return,
@@ -98,6 +107,25 @@ impl Answers {
         }
     }
 
+    /// Cuts off who has been connected for [`Limits::greeting_ms`] and was never heard. What waits while the hub does not
+    /// take its events was not read by our own doing, and does not count.
+    fn tick(&mut self) {
+        if self.driver.events.full() {
+            return;
+        }
+        let patience = self.driver.limits.greeting_ms / self.driver.limits.tick_ms;
+        let mute = |counts: &mut Counts| {
+            counts.mute_ticks += 1;
+            !counts.known && counts.mute_ticks > patience
+        };
+        let mute: Vec<Bytes> = self.routes.iter_mut().filter_map(|(r, c)| mute(c).then(|| r.clone())).collect();
+        for route in mute {
+            debug!("a requester that says nothing was cut off");
+            Counters::add(&self.driver.counters.evicted, 1);
+            self.cut_off(&route);
+        }
+    }
+
     async fn answer(&mut self, route: &Route, message: Bytes) {
         let Some(counts) = self.routes.get_mut(&route.0) else {
             // The asker is gone; so is its interest in the answer.
@@ -123,6 +151,7 @@ impl Answers {
         // ROUTER puts the sender's identity in front.
         let from = frames.remove(0);
         let counts = self.routes.entry(from.clone()).or_default();
+        counts.known = true;
         match wire::open(&frames) {
             Ok(Message::Hub(message)) if message.len() <= MESSAGE_BYTES => {
                 let due = counts.intake.received(message.len(), &self.driver.limits);

@@ -35,7 +35,7 @@ use tracing::{debug, warn};
 
 use super::flow::Ledger;
 use super::wire::{self, Header, PULSE, Token};
-use super::{Limits, Monitor};
+use super::{Limits, Monitor, subscription_options};
 use crate::transport::{Counters, Topic, fits, weight};
 
 /// The publishing endpoint.
@@ -59,7 +59,7 @@ impl Publisher {
         limits: Limits,
         counters: Arc<Counters>,
     ) -> ZmqResult<Publisher> {
-        let mut socket = PubSocket::new();
+        let mut socket = PubSocket::with_options(subscription_options(&limits));
         let monitor = socket.monitor().boxed();
         socket.bind_listener(listener).await?;
         let pulse = Bytes::from_static(PULSE.as_bytes());

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ::zeromq::{DealerSendHalf, DealerSocket, Socket, SocketEvent, SocketOptions, SocketSend, ZmqMessage, ZmqResult};
+use ::zeromq::{DealerSendHalf, DealerSocket, Socket, SocketEvent, SocketSend, ZmqMessage, ZmqResult};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::{mpsc, watch};
@@ -17,7 +17,7 @@ use tracing::debug;
 use super::flow::{Intake, Window};
 use super::subscriber::Progress;
 use super::wire::{self, Message, Report};
-use super::{Backoff, Driver, Monitor, incoming, tcp_only};
+use super::{Backoff, Driver, Monitor, incoming, request_options, tcp_only};
 use crate::transport::{Counters, Event, LinkId, MESSAGE_BYTES};
 
 /// The end of a link's queue that the driver's loop holds.
@@ -138,9 +138,7 @@ impl Requests {
         if !tcp_only(&self.endpoint) {
             return Err(zeromq::ZmqError::Other("only tcp:// endpoints are served"));
         }
-        let mut options = SocketOptions::default();
-        options.connect_timeout(Duration::from_millis(self.driver.limits.connect_ms));
-        let mut socket = DealerSocket::with_options(options);
+        let mut socket = DealerSocket::with_options(request_options(&self.driver.limits));
         let monitor = socket.monitor().boxed();
         socket.connect(&self.endpoint).await?;
         Ok((socket, monitor))

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::zeromq::util::PeerIdentity;
-use ::zeromq::{Socket, SocketEvent, SocketOptions, SubSocket, ZmqMessage, ZmqResult};
+use ::zeromq::{Socket, SocketEvent, SubSocket, ZmqMessage, ZmqResult};
 use futures_util::{FutureExt, StreamExt};
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -19,7 +19,7 @@ use tracing::debug;
 
 use super::interest::{Change, Follower, Interest};
 use super::wire::{self, PULSE, Token};
-use super::{BATCH, Backoff, Driver, Monitor, incoming, tcp_only};
+use super::{BATCH, Backoff, Driver, Monitor, incoming, published_options, tcp_only};
 use crate::transport::{Counters, Event, LinkId, MESSAGE_BYTES, weight};
 
 /// How far this subscriber has come: the identity of its connection and the last pulse seen on it (0: none yet).
@@ -91,9 +91,8 @@ impl Subscriber {
         let mut token: Token = self.rng.random();
         // ZeroMQ keeps identities that begin with zero to itself.
         token[0] |= 1;
-        let limit = Duration::from_millis(self.driver.limits.connect_ms);
-        let mut options = SocketOptions::default();
-        options.connect_timeout(limit).peer_identity(PeerIdentity::try_from(&token[..])?);
+        let mut options = published_options(&self.driver.limits);
+        options.peer_identity(PeerIdentity::try_from(&token[..])?);
         let mut socket = SubSocket::with_options(options);
         let monitor = socket.monitor().boxed();
         let mut follower = self.interest.follow();

@@ -171,7 +171,7 @@ async fn garbage_on_either_endpoint_harms_nobody() {
     for round in 0..300_usize {
         let endpoints = &b.transport.endpoints;
         let endpoint = if round % 2 == 0 { &endpoints.publish } else { &endpoints.request };
-        let mut bytes: Vec<u8> = (0..rng.random_range(0..2_000)).map(|_| rng.random()).collect();
+        let bytes: Vec<u8> = (0..rng.random_range(0..2_000)).map(|_| rng.random()).collect();
         let mut stream = match round % 5 {
             0 => TcpStream::connect(endpoint.trim_start_matches("tcp://")).await.expect("somebody listens"),
             1 => {
@@ -181,8 +181,6 @@ async fn garbage_on_either_endpoint_harms_nobody() {
             }
             _ => stranger(endpoint, if round % 2 == 0 { "SUB" } else { "DEALER" }).await,
         };
-        // Lengths of eight bytes are left out: the library lets anybody reserve any amount of memory (see the module).
-        bytes.iter_mut().for_each(|b| *b &= !2);
         // It may be cut off while it still talks.
         let _ = stream.write_all(&bytes).await;
         if round % 3 == 0 {
