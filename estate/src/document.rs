@@ -79,6 +79,16 @@ pub enum DocumentError {
 }
 
 impl DocumentError {
+    /// The document that could not be read, unless the store failed.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            DocumentError::Store(_) => None,
+            DocumentError::Newer { key, .. }
+            | DocumentError::Malformed { key, .. }
+            | DocumentError::Migration { key, .. } => Some(key),
+        }
+    }
+
     /// What became of the write.
     pub fn outcome(&self) -> Outcome {
         match self {
@@ -162,6 +172,9 @@ pub fn encode<D: Document>(document: &D) -> Result<Bytes, DocumentError> {
     Ok(Bytes::from(bytes))
 }
 
+/// The most failures that a rehearsal lists of each kind; the others are only counted.
+pub const FAILURES: usize = 100;
+
 /// What a rehearsal of one kind's migrations found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rehearsal {
@@ -169,12 +182,18 @@ pub struct Rehearsal {
     pub documents: u64,
     /// Those of them that are older than the present version.
     pub old: u64,
-    /// Those that this program cannot read, with the reason.
+    /// How many of them this program cannot read.
+    pub failed: u64,
+    /// Those, with the reason, at most [`FAILURES`].
     pub failures: Vec<DocumentError>,
 }
 
-/// Reads every document of a kind as the game would, without writing.
-pub async fn rehearse<D: Document>(store: &dyn Store) -> Result<Rehearsal, StoreError> {
+/// Reads every document of a kind as the game would, without writing. `progress` is told how many have been read, after
+/// every page.
+pub async fn rehearse<D: Document>(
+    store: &dyn Store,
+    progress: &mut (dyn FnMut(u64) + Send),
+) -> Result<Rehearsal, StoreError> {
     let prefix = format!("{}/", D::KIND);
     let (mut found, mut after) = (Rehearsal::default(), None::<String>);
     loop {
@@ -185,14 +204,22 @@ pub async fn rehearse<D: Document>(store: &dyn Store) -> Result<Rehearsal, Store
             found.documents += 1;
             match decode::<D>(key, &stored.value) {
                 Ok((_, migrated)) => found.old += u64::from(migrated),
-                Err(error) => found.failures.push(error),
+                Err(error) => {
+                    found.failed += 1;
+                    if found.failures.len() < FAILURES {
+                        found.failures.push(error);
+                    }
+                }
             }
         }
+        progress(found.documents);
     }
 }
 
 /// How often one change of a document is tried against others' writes and lost replies.
 const ATTEMPTS: u32 = 8;
+/// How often it is tried against others' writes alone: a hot document has many writers, and each of them gets through.
+const RACES: u32 = 256;
 /// How long to wait before the first reading back of a write in doubt; each further wait is twice as long.
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
 /// The longest wait between two attempts. All of them together stay below two seconds.
@@ -202,13 +229,14 @@ const PAUSE_MOST: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Attempts {
     left: u32,
+    races: u32,
     pause: Duration,
     doubt: Option<StoreError>,
 }
 
 impl Attempts {
     pub(crate) fn new() -> Attempts {
-        Attempts { left: ATTEMPTS, pause: PAUSE_FIRST, doubt: None }
+        Attempts { left: ATTEMPTS, races: RACES, pause: PAUSE_FIRST, doubt: None }
     }
 
     /// After a failed call: `Ok` to read again and decide anew, or the error for the caller.
@@ -223,10 +251,11 @@ impl Attempts {
             Outcome::NotDone if refused || self.doubt.is_some() => {}
             Outcome::NotDone => return Err(error),
         }
-        if self.left == 0 {
+        let left = if refused { &mut self.races } else { &mut self.left };
+        if *left == 0 {
             return Err(self.doubt.take().unwrap_or(error));
         }
-        self.left -= 1;
+        *left -= 1;
         if !refused {
             sleep(self.pause).await;
             self.pause = (self.pause * 2).min(PAUSE_MOST);
@@ -359,9 +388,9 @@ mod tests {
         put(&store, "boat/zeppelin", r#"{"v":9}"#).await;
         put(&store, "boats/other", "not a boat").await;
         let before = store.snapshot();
-        let found = rehearse::<Boat>(&store).await.expect("rehearsal");
+        let found = rehearse::<Boat>(&store, &mut |_| {}).await.expect("rehearsal");
         assert_eq!((found.documents, found.old), (SCAN_LIMIT as u64 + 2, SCAN_LIMIT as u64 / 2));
-        assert_eq!(found.failures.len(), 2);
+        assert_eq!((found.failed, found.failures.len()), (2, 2));
         assert_eq!(store.snapshot(), before);
     }
 }

@@ -8,7 +8,20 @@ pub mod store;
 
 pub mod document;
 
+pub mod transaction;
+
 pub mod account;
 pub mod player;
+
+pub mod goods;
+
+pub mod land;
+
+#[cfg(any(test, feature = "conformance"))]
+pub mod schedules;
+
+pub mod kinds;
+
+pub mod audit;
 
 pub use store::{embedded, memory};

@@ -9,7 +9,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::document::{Attempts, Document, DocumentError, Kept, Migration, encode, peek};
+use crate::goods::{Goods, Page};
 use crate::store::{Ack, Store, StoreError, Version, WriteOptions};
+use crate::transaction::Marks;
+
+mod steps;
+
+pub use steps::{PlayerKind, take};
 
 /// A player's character.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,7 +32,8 @@ pub struct PlayerDocument {
     pub hue: u16,
     /// Who holds it.
     pub owner: Option<Owner>,
-    /// How often it has been claimed. Every claim makes it one more.
+    /// Raised by every claim, and by every write of a transaction while nobody holds it: what an owner wrote last is only
+    /// its own as long as this stays.
     pub epoch: u64,
     /// How often it has been written: with the owner, the token by which a write recognises itself.
     pub writes: u64,
@@ -36,6 +43,17 @@ pub struct PlayerDocument {
     pub x: i32,
     /// Where, in 1/256 tile from the island's top edge.
     pub y: i32,
+    /// What it carries. Changed by transactions only.
+    pub bag: Goods,
+    /// What it has made and used up. Changed by transactions only.
+    pub page: Page,
+    /// The id of the last promise that was kept. Changed by transactions only.
+    pub kept: u64,
+    /// What it has learnt.
+    pub experience: u64,
+    /// What transactions leave.
+    #[serde(default, skip_serializing_if = "Marks::is_empty")]
+    pub marks: Marks,
     /// What a newer program has added and this one does not know.
     #[serde(flatten)]
     pub rest: Map<String, Value>,
@@ -43,12 +61,23 @@ pub struct PlayerDocument {
 
 impl Document for PlayerDocument {
     const KIND: &'static str = "player";
-    const VERSION: u32 = 1;
-    const MIGRATIONS: &'static [Migration] = &[];
+    const VERSION: u32 = 2;
+    const MIGRATIONS: &'static [Migration] = &[with_goods];
 
     fn v(&self) -> u32 {
         self.v
     }
+}
+
+/// To version 2: a player has a bag, a page, promises and experience, all of them empty.
+fn with_goods(fields: &mut Map<String, Value>) -> Result<(), String> {
+    let fresh = [("bag", Value::Object(Map::new())), ("page", Value::Object(Map::new())), ("kept", 0.into())];
+    for (name, value) in fresh.into_iter().chain([("experience", 0.into())]) {
+        if fields.insert(name.to_owned(), value).is_some() {
+            return Err(format!("it has a field {name:?} already, which version 1 does not know"));
+        }
+    }
+    Ok(())
 }
 
 /// Who holds a document, since which claim.
@@ -120,6 +149,8 @@ pub struct Claimed {
     version: Version,
     owner: Owner,
     over: bool,
+    /// Memory has what a step did and the store may not: see [`take`].
+    unsaved: bool,
 }
 
 impl Claimed {
@@ -136,6 +167,11 @@ impl Claimed {
     /// True once it was released or fenced: nothing can be saved any more.
     pub fn over(&self) -> bool {
         self.over
+    }
+
+    /// The document as it is in memory was written, and answered as surely as `ack` says.
+    fn saved(&mut self, ack: Ack) {
+        self.unsaved &= ack != Ack::Durable;
     }
 }
 
@@ -205,6 +241,11 @@ pub async fn create(
         island: birth.island,
         x: birth.x,
         y: birth.y,
+        bag: Goods::default(),
+        page: Page::default(),
+        kept: 0,
+        experience: 0,
+        marks: Marks::default(),
         rest: Map::new(),
     };
     let (key, value) = (key(id), encode(&document)?);
@@ -267,7 +308,7 @@ pub async fn claim(
 }
 
 fn claimed(document: PlayerDocument, version: Version, owner: Owner) -> Claim {
-    Claim::Claimed(Box::new(Claimed { document, version, owner, over: false }))
+    Claim::Claimed(Box::new(Claimed { document, version, owner, over: false, unsaved: false }))
 }
 
 /// Saves an owned player.
@@ -303,6 +344,7 @@ async fn write(store: &dyn Store, claimed: &mut Claimed, ack: Ack) -> Result<(),
         match store.replace(&key, value.clone(), claimed.version, options).await {
             Ok(version) => {
                 claimed.version = version;
+                claimed.saved(ack);
                 return Ok(());
             }
             Err(error) => attempts.after(error).await?,
@@ -319,6 +361,7 @@ async fn write(store: &dyn Store, claimed: &mut Claimed, ack: Ack) -> Result<(),
         match standing(claimed, present.as_ref().map(|kept| &kept.document)) {
             Standing::Written => {
                 claimed.version = present.map_or(claimed.version, |kept| kept.version);
+                claimed.saved(ack);
                 return Ok(());
             }
             Standing::Owned => claimed.version = present.map_or(claimed.version, |kept| kept.version),

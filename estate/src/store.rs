@@ -3,7 +3,7 @@
 //! The trait promises what every driver can keep: a write is applied whole or not at all, its answer comes after it is
 //! as durable as was asked, and an error says whether the write happened ([`StoreError::outcome`]). It NEVER hides an
 //! uncertain outcome and NEVER waits without bound. Drivers: [`embedded`] (LMDB, the default), [`memory`] (tests and
-//! simulation, with faults). One suite, [`conformance`], holds for all of them.
+//! simulation, with faults), `couchbase` (behind the feature of that name). One suite, [`conformance`], holds for all of them.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,6 +14,9 @@ use bytes::Bytes;
 pub mod memory;
 
 pub mod embedded;
+
+#[cfg(feature = "couchbase")]
+pub mod couchbase;
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -184,6 +187,11 @@ pub trait Store: Send + Sync + 'static {
     /// Documents whose keys start with `prefix` and come after `after`, in the order of their keys' bytes: at most
     /// `limit`, NEVER more than [`SCAN_LIMIT`]. An empty answer means the end. For tools, not for the game.
     async fn scan(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, Stored)>, StoreError>;
+
+    /// About how many documents there are, where that is known without counting: for progress bars.
+    async fn estimate(&self) -> Option<u64> {
+        None
+    }
 
     /// What the store is, for people: kind, place, durability.
     async fn describe(&self) -> String;

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use estate::store::embedded::Durability;
+use estate::transaction::OperationId;
 use mesh::Role;
 
 use crate::bots::Layout;
@@ -34,6 +36,14 @@ pub enum Command {
     Bots(Bots),
     /// Show the mesh as its members see it; disagreements are marked
     Status(Status),
+    /// Set up or try out where documents lie
+    #[command(subcommand)]
+    Store(Store),
+    /// Look at documents, check them all, and mend what is safe to mend
+    #[command(subcommand)]
+    Estate(Estate),
+    /// Tell which documents this program could not read
+    Migrate(Migrate),
     /// Measure, as ratios and medians in one run
     #[command(subcommand)]
     Bench(Bench),
@@ -77,8 +87,10 @@ pub struct Node {
     /// The directory's addresses, separated by commas
     #[arg(long, env = "WILDMESH_ETCD", default_value = "http://127.0.0.1:2379")]
     pub etcd: String,
-    /// Where documents lie: `embedded:DIR` (shared by the processes of one machine) or `memory`
-    #[arg(long, env = "WILDMESH_STORE")]
+    /// Where documents lie: `embedded:DIR` (shared by the processes of one machine), `memory`, or
+    /// `couchbase://USER@HOST[,HOST]/BUCKET[/SCOPE[/COLLECTION]]` (`couchbases://` for TLS) with the password in
+    /// WILDMESH_STORE_PASSWORD
+    #[arg(long, env = "WILDMESH_STORE", hide_env_values = true)]
     pub store: StoreSpec,
     /// The cluster: nodes of different clusters never mix
     #[arg(long, env = "WILDMESH_CLUSTER", default_value = "wildmesh")]
@@ -163,6 +175,120 @@ pub struct Status {
     pub json: bool,
 }
 
+/// Which store a tool works on.
+#[derive(Args, Debug)]
+pub struct StoreArg {
+    /// Where documents lie: a folder, or what nodes are given as --store
+    #[arg(long, env = "WILDMESH_STORE", hide_env_values = true, default_value = "data")]
+    pub store: StoreSpec,
+}
+
+/// `wildmesh store`
+#[derive(Debug, Subcommand)]
+pub enum Store {
+    /// Make what is missing (in Couchbase: bucket, scope, collection and index), as often as you like
+    Init(StoreArg),
+    /// Write, read back and remove one document, and tell how long each took
+    Check(StoreArg),
+}
+
+/// `wildmesh estate`
+#[derive(Debug, Subcommand)]
+pub enum Estate {
+    /// Print one document
+    Show(Show),
+    /// Print what stands on a chunk, and whose it is
+    Deed(Deed),
+    /// Promise goods out of nothing to a player: kept within half a minute if it is at home, or when it next comes
+    Give(Give),
+    /// Check every invariant of a whole store; exits with 2 if something is wrong
+    Audit(Audit),
+}
+
+/// `wildmesh estate show`
+#[derive(Args, Debug)]
+pub struct Show {
+    /// The document's key, such as player/7 or deed/1/12/30
+    pub key: String,
+    /// The store
+    #[command(flatten)]
+    pub store: StoreArg,
+}
+
+/// `wildmesh estate deed`
+#[derive(Args, Debug)]
+pub struct Deed {
+    /// The island's number
+    pub island: u32,
+    /// The chunk (16 tiles), from the island's left edge
+    pub x: u16,
+    /// The chunk, from the island's upper edge
+    pub y: u16,
+    /// The store
+    #[command(flatten)]
+    pub store: StoreArg,
+    /// The folder of terrain packages [default: islands]
+    #[arg(long)]
+    pub islands: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `wildmesh estate give`
+#[derive(Args, Debug)]
+pub struct Give {
+    /// The player's number
+    pub player: u64,
+    /// The item, in lower-case letters, digits and `_`
+    pub item: String,
+    /// How many
+    pub count: u64,
+    /// The operation's id, 32 hexadecimal digits: under the same id it happens once [default: a new one, printed]
+    #[arg(long)]
+    pub op: Option<OperationId>,
+    /// The store
+    #[command(flatten)]
+    pub store: StoreArg,
+    /// The folder of terrain packages [default: islands]
+    #[arg(long)]
+    pub islands: Option<PathBuf>,
+}
+
+/// `wildmesh estate audit`
+#[derive(Args, Debug)]
+pub struct Audit {
+    /// The store
+    #[command(flatten)]
+    pub store: StoreArg,
+    /// Mend what is safe to mend: settle transactions, clear what points to nothing
+    #[arg(long)]
+    pub repair: bool,
+    /// No node uses this store: owners that documents name are gone
+    #[arg(long)]
+    pub offline: bool,
+    /// The folder of terrain packages [default: islands]
+    #[arg(long)]
+    pub islands: Option<PathBuf>,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `wildmesh migrate`
+#[derive(Args, Debug)]
+pub struct Migrate {
+    /// Read all documents as the game would, without writing, and list those that would fail
+    #[arg(long)]
+    pub rehearse: bool,
+    /// The store
+    #[command(flatten)]
+    pub store: StoreArg,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `wildmesh bench`
 #[derive(Debug, Subcommand)]
 pub enum Bench {
@@ -170,6 +296,8 @@ pub enum Bench {
     Mesh(BenchMesh),
     /// Clients carried per core, spread and in a crowd, and what an idle frontend costs
     Frontend(BenchFrontend),
+    /// Transfers, trades, builds and claims, against the bare store writes that they need
+    Estate(BenchEstate),
     /// The server side of `bench frontend`, in a process of its own so that it can be measured from outside
     #[command(hide = true)]
     FrontendServer(BenchFrontendServer),
@@ -201,6 +329,29 @@ pub struct BenchFrontend {
     /// How long each part runs once all are in, in seconds
     #[arg(long, default_value_t = 10)]
     pub seconds: u64,
+    /// Print the figures as JSON on the last line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `wildmesh bench estate`
+#[derive(Args, Debug)]
+pub struct BenchEstate {
+    /// How long each part runs, in seconds
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub seconds: u64,
+    /// An empty store, or a folder in which to make one [default: a folder of its own, taken away afterwards]
+    #[arg(long)]
+    pub store: Option<StoreSpec>,
+    /// What the embedded store's writes survive: process, power or strict. The others are measured for comparison
+    #[arg(long, default_value_t = Durability::Process)]
+    pub durability: Durability,
+    /// Instead: fill a store with this many deeds and three objects on each, open it and audit it
+    #[arg(long)]
+    pub size: bool,
+    /// How many deeds
+    #[arg(long, default_value_t = 1_000_000, requires = "size", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub deeds: u64,
     /// Print the figures as JSON on the last line
     #[arg(long)]
     pub json: bool,
@@ -247,19 +398,26 @@ pub fn run(cli: Cli) -> ExitCode {
         }
     };
     let done = runtime.block_on(async {
-        match cli.command {
+        let done = match cli.command {
             Command::Up(up) => commands::up::run(up).await,
             Command::Node(node) => commands::node::run(*node).await,
             Command::Bots(bots) => commands::bots::run(bots).await,
             Command::Status(status) => commands::status::run(status).await,
+            // These two tell by their exit code what they found.
+            Command::Estate(estate) => return commands::estate::run(estate).await,
+            Command::Migrate(migrate) => return commands::estate::migrate(migrate).await,
+            Command::Store(Store::Init(store)) => commands::store::init(store).await,
+            Command::Store(Store::Check(store)) => commands::store::check(store).await,
             Command::Bench(Bench::Mesh(bench)) => commands::bench_mesh::run(bench).await,
+            Command::Bench(Bench::Estate(bench)) => commands::bench_estate::run(bench).await,
             Command::Bench(Bench::Frontend(bench)) => commands::bench_frontend::run(bench).await,
             Command::Bench(Bench::FrontendServer(server)) => commands::bench_frontend::serve(server).await,
-        }
+        };
+        done.map(|()| ExitCode::SUCCESS)
     });
     runtime.shutdown_background();
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(e) => {
             eprintln!("error: {e}");
             e.chain().skip(1).for_each(|cause| eprintln!("  because: {cause}"));
@@ -271,7 +429,8 @@ pub fn run(cli: Cli) -> ExitCode {
 /// Logs go to standard error; `RUST_LOG` chooses what, `WILDMESH_LOG=json` how.
 fn logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        // Couchbase's SDK tells of every connection it makes; what matters of it the store says itself.
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,couchbase=error,couchbase_core=error"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Colours are for people; in a file they are noise that no search expects.
     let builder = builder.with_ansi(std::io::stderr().is_terminal());

@@ -4,8 +4,11 @@ pub mod node;
 pub mod up;
 
 pub mod bots;
+pub mod estate;
 pub mod status;
+pub mod store;
 
+pub mod bench_estate;
 pub mod bench_frontend;
 pub mod bench_mesh;
 

@@ -26,6 +26,7 @@ use cartographer::geometry::ObjectId;
 use cartographer::terrain::Terrain;
 use estate::player::{Claimant, Owner};
 use estate::store::Store;
+use estate::transaction::Transactions;
 use mesh::directory::Directory;
 use mesh::registry::{self, District};
 use mesh::tasks::Tasks;
@@ -36,6 +37,7 @@ use tokio::sync::mpsc;
 
 use crate::game::GameWorld;
 use crate::metrics::Metrics;
+use crate::owners::Hands;
 use crate::protocol;
 use crate::world_loop::{self, WorldHandle};
 use players::{FrontInput, Players};
@@ -73,6 +75,8 @@ pub struct Shared {
     directory: Arc<dyn Directory>,
     district: District,
     store: Arc<dyn Store>,
+    estate: Arc<Transactions>,
+    hands: Arc<Hands>,
     islands: Arc<Vec<Arc<Terrain>>>,
     metrics: Arc<Metrics>,
     tasks: Tasks,
@@ -98,6 +102,10 @@ pub struct Parts {
     pub district: District,
     /// Where documents lie.
     pub store: Arc<dyn Store>,
+    /// Transactions over them.
+    pub estate: Arc<Transactions>,
+    /// The documents that this node holds, for steps of others' transactions.
+    pub hands: Arc<Hands>,
     /// The islands that it serves.
     pub islands: Arc<Vec<Arc<Terrain>>>,
     /// Where it counts.
@@ -124,7 +132,8 @@ pub struct Frontend {
 
 /// Starts the world loop and the shards. Sockets are served by [`listener::serve`].
 pub fn start(parts: Parts) -> std::io::Result<Frontend> {
-    let Parts { mesh, events, directory, district, store, islands, metrics, tasks, config, secret, world } = parts;
+    let Parts { mesh, events, directory, district, store, estate, hands, islands, metrics, .. } = parts;
+    let Parts { tasks, config, secret, world, .. } = parts;
     let me = mesh.me().clone();
     let mut random = StdRng::from_seed(secret);
     let mut key = [0; 32];
@@ -141,6 +150,8 @@ pub fn start(parts: Parts) -> std::io::Result<Frontend> {
         directory,
         district,
         store,
+        estate,
+        hands,
         islands,
         metrics: metrics.clone(),
         tasks: tasks.clone(),

@@ -3,6 +3,7 @@
 //! Everything else carries bodies and their views without looking inside. What a view holds goes to clients as it is, so
 //! nothing secret is EVER put in one.
 
+pub mod grounds;
 pub mod player;
 
 use cartographer::world::World;

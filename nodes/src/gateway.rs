@@ -18,6 +18,7 @@ pub mod feed;
 pub mod observer;
 
 pub mod islands;
+pub mod land;
 
 pub mod checks;
 pub mod pages;
@@ -35,6 +36,7 @@ use std::time::Duration;
 
 use cartographer::terrain::Terrain;
 use estate::store::Store;
+use estate::transaction::Transactions;
 use mesh::directory::Directory;
 use mesh::tasks::Tasks;
 use mesh::{Event, Mesh};
@@ -97,6 +99,8 @@ pub struct GatewayContext {
     pub directory: Arc<dyn Directory>,
     /// Where documents lie.
     pub store: Arc<dyn Store>,
+    /// Transactions over them.
+    pub estate: Arc<Transactions>,
     /// The islands, by rising number.
     pub islands: Arc<Vec<Arc<Terrain>>>,
     /// Where it takes HTTP connections.
@@ -119,6 +123,7 @@ pub struct App {
     world: WorldHandle<MapInput>,
     directory: Arc<dyn Directory>,
     store: Arc<dyn Store>,
+    estate: Arc<Transactions>,
     islands: Arc<Vec<Arc<Terrain>>>,
     metrics: Arc<Metrics>,
     exposition: Exposition,
@@ -160,7 +165,7 @@ pub enum StartError {
 ///
 /// What peers ask of the node is the caller's to answer; questions about cells go to [`Gateway::world`].
 pub async fn serve(ctx: GatewayContext) -> Result<Gateway, StartError> {
-    let GatewayContext { mesh, events, world, directory, store, islands, http, metrics, .. } = ctx;
+    let GatewayContext { mesh, events, world, directory, store, estate, islands, http, metrics, .. } = ctx;
     let (tasks, config, exposition) = (ctx.tasks, ctx.config, ctx.exposition);
     let address = http.local_addr()?;
     let passwords = Passwords::new(config.passwords, metrics.hashes.clone()).map_err(StartError::Passwords)?;
@@ -172,6 +177,7 @@ pub async fn serve(ctx: GatewayContext) -> Result<Gateway, StartError> {
         world: world.clone(),
         directory,
         store,
+        estate,
         islands,
         metrics: metrics.clone(),
         exposition,

@@ -24,4 +24,5 @@ pub mod load;
 pub mod methods;
 pub mod metrics;
 pub mod ops;
+pub mod owners;
 pub mod report;

@@ -27,6 +27,12 @@ pub const SESSION_OPEN: Method = Method::sync("session.open", 2_000);
 /// Ends a session: [`CloseSession`] → nothing. A session that is not known is as good as ended.
 pub const SESSION_CLOSE: Method = Method::sync("session.close", 2_000);
 
+/// Has the owner of a document take a step of a transaction: `estate::transaction::Step` → `Stepped`. A step that comes twice
+/// or late has no effect.
+///
+/// Refused with `not_taken` by a node that does not hold the document (any more) or cannot save it.
+pub const ESTATE_TAKE: Method = Method::sync("estate.take", 2_000);
+
 /// What a node knows of itself and the others: nothing → [`NodeReport`], as JSON.
 pub const NODE_REPORT: Method = Method::query("node.report", 1_000);
 

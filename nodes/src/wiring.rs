@@ -12,7 +12,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use cartographer::terrain::Terrain;
 use cartographer::world::{Faults, WorldConfig};
+use estate::kinds;
 use estate::store::Store;
+use estate::transaction::Transactions;
 use mesh::directory::Directory;
 use mesh::record::PROTOCOL_VERSION;
 use mesh::registry::District;
@@ -28,8 +30,10 @@ use tokio::sync::{mpsc, watch};
 use crate::frontend::sessions::Sessions;
 use crate::frontend::{self, Frontend, listener};
 use crate::game::GameWorld;
+use crate::game::grounds::Terrains;
 use crate::gateway::{self, Gateway, GatewayContext};
 use crate::metrics::{Exposition, Metrics};
+use crate::owners::{Hands, MeshOwners};
 use crate::report;
 use crate::world_loop::{self, Input, Inspection, Rules, WorldHandle, WorldReport};
 
@@ -148,17 +152,28 @@ pub async fn start(setup: Setup) -> Result<Node> {
     }
     let mut secret = [0; 32];
     random.fill_bytes(&mut secret);
+    let district = District::new(&setup.membership.cluster, &setup.membership.district);
+    let hands = Arc::new(Hands::default());
+    let owners = MeshOwners {
+        mesh: mesh.clone(),
+        directory: setup.directory.clone(),
+        district: district.clone(),
+        hands: hands.clone(),
+    };
+    let kinds = kinds::all(Arc::new(Terrains::new(&setup.islands)));
+    let estate = Arc::new(Transactions::new(setup.store.clone(), kinds, Arc::new(owners), random.next_u64()));
     let Inbox { events, calls } = inbox;
     let tasks = setup.tasks.clone();
     let (report, door) = match setup.role {
         Role::Frontend => {
-            let district = District::new(&setup.membership.cluster, &setup.membership.district);
             let parts = frontend::Parts {
                 mesh: mesh.clone(),
                 events,
                 directory: setup.directory,
                 district,
                 store: setup.store,
+                estate,
+                hands: hands.clone(),
                 islands: setup.islands,
                 metrics: metrics.clone(),
                 tasks: tasks.clone(),
@@ -171,7 +186,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
                 tasks.spawn(listener::serve(door, frontend.sessions.clone()));
             }
             let inputs = frontend.world.inputs.clone();
-            let dispatch = Dispatch::new(&mesh, frontend.world.report.clone(), inputs);
+            let dispatch = Dispatch::new(&mesh, frontend.world.report.clone(), inputs, hands);
             tasks.spawn(dispatch.run(calls, Some(frontend.sessions.clone())));
             (frontend.world.report.clone(), Door::Frontend(frontend))
         }
@@ -182,6 +197,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
                 events,
                 world,
                 store: setup.store,
+                estate,
                 directory: setup.directory,
                 islands: setup.islands,
                 http: door,
@@ -193,13 +209,13 @@ pub async fn start(setup: Setup) -> Result<Node> {
             };
             let serving = gateway::serve(context).await?;
             let world = &serving.world;
-            tasks.spawn(Dispatch::new(&mesh, world.report.clone(), world.inputs.clone()).run(calls, None));
+            tasks.spawn(Dispatch::new(&mesh, world.report.clone(), world.inputs.clone(), hands).run(calls, None));
             (world.report.clone(), Door::Gateway(serving))
         }
         Role::Zoo | Role::Garden | Role::Colosseum => {
             let world = world_loop::start(world, mesh.clone(), events, metrics.clone(), &tasks, |_| Member)
                 .context("could not start the world's thread")?;
-            tasks.spawn(Dispatch::new(&mesh, world.report.clone(), world.inputs.clone()).run(calls, None));
+            tasks.spawn(Dispatch::new(&mesh, world.report.clone(), world.inputs.clone(), hands).run(calls, None));
             (world.report.clone(), Door::Shut(world))
         }
     };
@@ -258,11 +274,17 @@ struct Dispatch<I> {
     mesh: Mesh,
     report: watch::Receiver<Arc<WorldReport>>,
     world: mpsc::Sender<Input<I>>,
+    hands: Arc<Hands>,
 }
 
 impl<I: Send + 'static> Dispatch<I> {
-    fn new(mesh: &Mesh, report: watch::Receiver<Arc<WorldReport>>, world: mpsc::Sender<Input<I>>) -> Dispatch<I> {
-        Dispatch { mesh: mesh.clone(), report, world }
+    fn new(
+        mesh: &Mesh,
+        report: watch::Receiver<Arc<WorldReport>>,
+        world: mpsc::Sender<Input<I>>,
+        hands: Arc<Hands>,
+    ) -> Dispatch<I> {
+        Dispatch { mesh: mesh.clone(), report, world, hands }
     }
 
     async fn run(self, mut calls: mpsc::Receiver<IncomingCall>, sessions: Option<Sessions>) {
@@ -274,6 +296,10 @@ impl<I: Send + 'static> Dispatch<I> {
                     let sessions = sessions.clone();
                     let tasks = sessions.tasks().clone();
                     tasks.spawn(async move { sessions.answer(call).await });
+                }
+                (Some("estate"), Some(sessions)) => {
+                    let hands = self.hands.clone();
+                    sessions.tasks().spawn(async move { hands.answer(call).await });
                 }
                 _ if call.method == crate::methods::NODE_REPORT.name => {
                     let answer = report::node(&self.mesh, &self.report.borrow());

@@ -11,9 +11,13 @@ mod site;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
-use cartographer::geometry::ObjectId;
+use cartographer::geometry::{Chunk, ObjectId, TILES_PER_CHUNK, Tile};
+use cartographer::ground::Ground;
+use estate::land::{By, Footprint, Grounds, Rotation, claims, works};
 use estate::player::{self, Claim, Claimant};
+use estate::transaction::OperationId;
 use futures_util::{SinkExt, StreamExt};
+use nodes::game::grounds::Terrains;
 use schema::Description;
 use serde_json::{Value, json};
 use site::{BEAST, Mood, Site, answer, tight, until};
@@ -101,6 +105,14 @@ async fn every_bad_request_gets_its_code_as_json() {
         ("GET", "/v1/islands/3/map.png?scale=0", None, "", 400, "bad_scale"),
         ("GET", "/v1/islands/3/map.png?scale=-1", None, "", 400, "bad_scale"),
         ("GET", "/v1/islands/3/map.png?scale=NaN", None, "", 400, "bad_scale"),
+        ("GET", "/v1/islands/99/chunks/0/0", None, "", 404, "unknown_island"),
+        ("GET", "/v1/islands/x/chunks/0/0", None, "", 404, "unknown_island"),
+        ("GET", "/v1/islands/3/chunks/-1/0", None, "", 404, "unknown_chunk"),
+        ("GET", "/v1/islands/3/chunks/0/65535", None, "", 404, "unknown_chunk"),
+        ("GET", "/v1/islands/3/chunks/0/99999999999", None, "", 404, "unknown_chunk"),
+        ("GET", "/v1/holdings/7", None, "", 404, "unknown_holding"),
+        ("GET", "/v1/holdings/0", None, "", 404, "unknown_holding"),
+        ("GET", "/v1/holdings/-7", None, "", 404, "unknown_holding"),
         ("GET", "/v1/map", None, "", 400, "bad_query"),
         ("GET", "/v1/map?island=99", None, "", 404, "unknown_island"),
         ("GET", "/v1/map?island=3", None, "", 426, "upgrade_required"),
@@ -342,6 +354,48 @@ async fn islands_pictures_and_pages_are_served_once_and_then_known() {
     assert_eq!(&picture.bytes[..8], b"\x89PNG\r\n\x1a\n");
     let same = gateway.get("/v1/islands/3/map.png?scale=0.12").await;
     assert_eq!(same.headers["etag"], picture.headers["etag"], "scales are rounded");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn anybody_may_see_what_stands_on_a_chunk_and_whose_it_is() {
+    let site = Site::new();
+    let gateway = site.gateway("gateway-1").await;
+    let description = Description::new();
+    let terrain = &site.islands[0];
+    let (island, (width, height)) = (terrain.id(), terrain.size());
+    let tiles = (0..height).flat_map(|y| (0..width).map(move |x| Tile { x, y }));
+    let grounds = Terrains::new(&site.islands);
+    let free = |tile: &Tile| grounds.buildable(island, *tile) && grounds.natural(island, *tile) == 0;
+    let tile = tiles.into_iter().find(free).expect("somewhere to build");
+    let (x, y) = (tile.x / TILES_PER_CHUNK, tile.y / TILES_PER_CHUNK);
+    let path = format!("/v1/islands/{island}/chunks/{x}/{y}");
+    let before = gateway.get(&path).await;
+    description.check("get", "/v1/islands/{id}/chunks/{x}/{y}", before.status, &before.json);
+    assert_eq!(before.json["holding"], Value::Null);
+
+    let estate = site.estate();
+    let chunk = Chunk { island, x, y };
+    let (holding, owner) = (ObjectId(70), ObjectId(9));
+    let claim = claims::Claim { holding, chunk, owner, now_s: 1_000, paid_until_s: 2_000 };
+    claims::claim(&estate, &grounds, OperationId(1), &claim, &[]).await.expect("claimed");
+    let building = works::Building {
+        id: ObjectId(80),
+        kind: "hut".to_owned(),
+        island,
+        footprint: Footprint::new(tile, 1, 1, Rotation::default()).expect("a footprint"),
+        made_s: 1_000,
+        data: serde_json::Map::new(),
+    };
+    works::build(&estate, &grounds, OperationId(2), By::Player(owner), &building, &[]).await.expect("built");
+
+    let after = gateway.get(&path).await;
+    description.check("get", "/v1/islands/{id}/chunks/{x}/{y}", after.status, &after.json);
+    let row = json!({ "x": tile.x, "y": tile.y, "object": 80 });
+    assert!(after.json["tiles"].as_array().expect("tiles").contains(&row), "{}", after.json);
+    let held = gateway.get("/v1/holdings/70").await;
+    description.check("get", "/v1/holdings/{id}", held.status, &held.json);
+    assert_eq!(held.json, after.json["holding"]);
+    assert_eq!((&held.json["owner"], &held.json["chunks"]), (&owner.0.into(), &json!([[x, y]])));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

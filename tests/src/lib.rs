@@ -7,3 +7,5 @@ pub mod sim;
 
 pub mod net;
 pub mod processes;
+
+pub mod couchbase;

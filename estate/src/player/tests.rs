@@ -125,11 +125,11 @@ async fn a_missing_player_cannot_be_claimed_and_a_removed_one_is_fenced() {
 async fn a_player_written_by_a_newer_program_is_left_alone() {
     let store = born().await;
     let mut ann = take(&store, &node("a", 1), nobody_is_gone).await;
-    let newer = Bytes::from_static(br#"{"v":2,"wings":2}"#);
+    let newer = Bytes::from_static(br#"{"v":3,"wings":2}"#);
     store.replace(&key(ID), newer.clone(), ann.version, WriteOptions::default()).await.expect("replace");
     assert!(matches!(save(&store, &mut ann, Ack::Durable).await, Err(PlayerError::Fenced { .. })));
     let claimed = claim(&store, ID, &node("b", 1), everybody_is_gone).await;
-    assert!(matches!(claimed, Err(DocumentError::Newer { found: 2, known: 1, .. })));
+    assert!(matches!(claimed, Err(DocumentError::Newer { found: 3, known: 2, .. })));
     assert_eq!(store.snapshot()[&key(ID)].value, newer);
 }
 
@@ -137,13 +137,57 @@ async fn a_player_written_by_a_newer_program_is_left_alone() {
 async fn fields_of_a_newer_program_survive_a_claim_and_a_save() {
     let store = born().await;
     let mut fields: Map<String, Value> = serde_json::from_slice(&store.snapshot()[&key(ID)].value).expect("json");
-    fields.insert("bag".to_owned(), serde_json::json!({"stone": 3}));
+    fields.insert("wings".to_owned(), serde_json::json!({"left": 3}));
     let value = Bytes::from(serde_json::to_vec(&fields).expect("json"));
     store.replace(&key(ID), value, store.snapshot()[&key(ID)].version, WriteOptions::default()).await.expect("replace");
     let mut ann = take(&store, &node("a", 1), nobody_is_gone).await;
     ann.document.x = 9;
     release(&store, &mut ann).await.expect("release");
-    assert_eq!(present(&store).rest["bag"], serde_json::json!({"stone": 3}));
+    assert_eq!(present(&store).rest["wings"], serde_json::json!({"left": 3}));
+}
+
+/// Players as version 1 wrote them: released, and owned by somebody.
+const VERSION_1: [&str; 2] = [
+    r#"{"v":1,"id":7,"account":"ann","name":"Ann","hue":120,"owner":null,"epoch":4,"writes":9,"island":1,"x":-5,"y":64}"#,
+    r#"{"v":1,"id":7,"account":"ann","name":"Ann","hue":120,"owner":{"node":"a","incarnation":1,"epoch":4,"claim":1},"epoch":4,"writes":9,"island":1,"x":-5,"y":64,"hat":"red"}"#,
+];
+
+#[tokio::test(start_paused = true)]
+async fn a_player_of_version_1_has_an_empty_bag_and_is_saved_as_version_2() {
+    for text in VERSION_1 {
+        let store = MemoryStore::new();
+        store.insert(&key(ID), Bytes::from(text), WriteOptions::default()).await.expect("insert");
+        let found = find(&store, ID).await.expect("read").expect("there").document;
+        assert_eq!((found.v, found.x, found.epoch, found.writes), (2, -5, 4, 9));
+        assert!(found.bag.is_empty() && found.page.is_empty() && found.kept == 0 && found.experience == 0);
+        assert!(found.marks.is_empty());
+        assert_eq!(store.snapshot()[&key(ID)].value, Bytes::from(text), "reading a player never writes");
+        let mut ann = take(&store, &node("a", 1), nobody_is_gone).await;
+        save(&store, &mut ann, Ack::Durable).await.expect("save");
+        let mut fields: Map<String, Value> = serde_json::from_slice(&store.snapshot()[&key(ID)].value).expect("json");
+        let hat = fields.remove("hat");
+        assert_eq!(hat.is_some(), text.contains("hat"), "unknown fields are kept");
+        assert_eq!(
+            (&fields["v"], &fields["bag"], &fields["page"]),
+            (&2.into(), &serde_json::json!({}), &serde_json::json!({}))
+        );
+        assert_eq!((&fields["kept"], &fields["experience"]), (&0.into(), &0.into()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_player_of_version_1_with_fields_of_version_2_is_refused_and_left_as_it_is() {
+    for field in ["bag", "page", "kept", "experience"] {
+        let store = MemoryStore::new();
+        let text = VERSION_1[0].replace("\"v\":1", &format!("\"v\":1,\"{field}\":{{\"stone\":3}}"));
+        store.insert(&key(ID), Bytes::from(text.clone()), WriteOptions::default()).await.expect("insert");
+        let error = claim(&store, ID, &node("a", 1), nobody_is_gone).await.expect_err("malformed");
+        assert!(
+            error.to_string().contains(&format!("cannot be migrated from version 1: it has a field \"{field}\"")),
+            "{error}"
+        );
+        assert_eq!(store.snapshot()[&key(ID)].value, Bytes::from(text));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -273,6 +273,11 @@ async fn a_scan_walks_a_prefix_in_order(harness: &dyn Harness) {
         let wanted: Vec<_> = wanted.take(if limit == 1 { keys.len() } else { count }).collect();
         assert_eq!(keys, wanted, "limit {limit}");
     }
+    // The empty prefix walks the whole store.
+    let whole = place.store.scan("", Some(&place.key("in/00004")), 3).await.expect("scan");
+    let keys: Vec<_> = whole.into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, ["in/00005", "in/00006", "in/00007"].map(|key| place.key(key)));
+    assert_eq!(place.store.scan("", None, 1).await.expect("scan").len(), 1);
     assert_eq!(place.store.scan(&prefix, None, 0).await, Ok(Vec::new()));
     assert_eq!(place.store.scan(&place.key("none"), None, 10).await, Ok(Vec::new()));
 }

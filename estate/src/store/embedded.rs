@@ -258,8 +258,12 @@ impl Store for EmbeddedStore {
         }
     }
 
+    async fn estimate(&self) -> Option<u64> {
+        self.read(|txn| self.tables.count(txn)).ok()
+    }
+
     async fn describe(&self) -> String {
-        let documents = self.read(|txn| self.tables.count(txn)).map_or("?".to_owned(), |count| count.to_string());
+        let documents = self.estimate().await.map_or("?".to_owned(), |count| count.to_string());
         let bytes = self.env.real_disk_size().unwrap_or_default();
         format!(
             "embedded in {}, format {FORMAT}, durability {}, {documents} documents, {} MiB",

@@ -208,6 +208,10 @@ impl Store for MemoryStore {
         .await
     }
 
+    async fn estimate(&self) -> Option<u64> {
+        Some(self.lock().by_key.len() as u64)
+    }
+
     async fn describe(&self) -> String {
         format!("memory, {} documents, lost when the process ends", self.lock().by_key.len())
     }

@@ -1,23 +1,34 @@
 //! Guards the document of one player: saves it, checks that it is still ours, releases it at the end.
 //!
 //! One task per player, fed by the world through a small queue and NEVER waited for by it. A save that is refused means
-//! that another node owns the player now: the keeper tells the world to drop it at once (rule 2 of the design).
+//! that another node owns the player now: the keeper tells the world to drop it at once (rule 2 of the design). Steps of
+//! transactions on the player come here too, from this node and others, and are taken between two saves.
+//!
+//! At home a player is *visited*: what a dead transaction left in its document is settled, and promises left for it are
+//! kept. That happens when it comes in, and again with every save of its place, by a task of its own: the visit's
+//! transactions come back here as steps.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cartographer::geometry::{IslandId, ObjectId, Place};
+use estate::goods::promise;
 use estate::player::{self, Claimed, PlayerError};
 use estate::store::{Ack, Store};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
 use super::players::FrontInput;
+use crate::owners::Take;
 use crate::protocol::codes;
 use crate::world_loop::{Input, WorldHandle};
 
 /// Orders that wait for one keeper, at most. A save that finds the queue full is left out: the next one is newer.
 const ORDERS: usize = 4;
+
+/// Steps of transactions that wait for one keeper, at most; whoever has another waits.
+const TAKES: usize = 4;
 
 /// How often the last save of a leaving player is tried before its document is left to be claimed from us.
 const LAST_SAVES: u32 = 5;
@@ -29,6 +40,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 enum Order {
     Save(IslandId, Place),
     Check,
+    Visit,
 }
 
 #[derive(Debug)]
@@ -51,13 +63,20 @@ impl Keeper {
         let (orders, inbox) = mpsc::channel(ORDERS);
         let (leave, leaving) = oneshot::channel();
         let tasks = shared.tasks.clone();
-        tasks.spawn(keep(shared, world, claimed, inbox, leaving));
+        let home = Home::open(shared, claimed.document.id);
+        tasks.spawn(keep(home, world, claimed, inbox, leaving));
         Keeper { orders, leave }
     }
 
     /// Saves where the player is. False if the keeper is still busy with earlier saves.
     pub fn save(&self, island: IslandId, place: Place) -> bool {
         self.orders.try_send(Order::Save(island, place)).is_ok()
+    }
+
+    /// Settles what transactions have left and keeps promises, as every save does too.
+    pub fn visit(&self) {
+        // A full queue holds saves, and every save visits.
+        let _ = self.orders.try_send(Order::Visit);
     }
 
     /// Looks whether the document is still ours.
@@ -73,14 +92,59 @@ impl Keeper {
     }
 }
 
-async fn keep(
+/// The player's document as a place where steps of transactions are taken, for as long as the keeper keeps it.
+struct Home {
     shared: Arc<Shared>,
+    player: u64,
+    key: String,
+    door: mpsc::Sender<Take>,
+    takes: mpsc::Receiver<Take>,
+    visited: Arc<AtomicBool>,
+}
+
+impl Home {
+    fn open(shared: Arc<Shared>, player: u64) -> Home {
+        let (door, takes) = mpsc::channel(TAKES);
+        let key = player::key(player);
+        shared.hands.hold(&key, door.clone());
+        Home { shared, player, key, door, takes, visited: Arc::default() }
+    }
+
+    /// Settles what transactions have left and keeps promises, unless that is going on already.
+    fn visit(&self) {
+        if self.visited.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (shared, player, key) = (self.shared.clone(), self.player, self.key.clone());
+        let visited = self.visited.clone();
+        self.shared.tasks.spawn(async move {
+            let settled = shared.estate.settle(&key).await;
+            let kept = promise::keep(&shared.estate, player).await;
+            if let Err(error) = settled.and(kept.map(drop)) {
+                tracing::info!(player, %error, "promises wait for the next visit");
+            }
+            visited.store(false, Ordering::Release);
+        });
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // Steps that wait are answered by nobody, and asked again of whoever has the document next.
+        self.shared.hands.let_go(&self.key, &self.door);
+    }
+}
+
+async fn keep(
+    mut home: Home,
     world: WorldHandle<FrontInput>,
     mut claimed: Claimed,
     mut orders: mpsc::Receiver<Order>,
     mut leaving: oneshot::Receiver<Leaving>,
 ) {
+    let shared = home.shared.clone();
     let store = shared.store.clone();
+    home.visit();
     let leaving = loop {
         tokio::select! {
             biased;
@@ -88,11 +152,27 @@ async fn keep(
             leaving = &mut leaving => break leaving.ok(),
             order = orders.recv() => {
                 let kept = match order {
-                    Some(Order::Save(island, place)) => save(&shared, &*store, &mut claimed, island, place).await,
+                    Some(Order::Save(island, place)) => {
+                        home.visit();
+                        save(&shared, &*store, &mut claimed, island, place).await
+                    }
                     Some(Order::Check) => check(&*store, &claimed).await,
+                    Some(Order::Visit) => {
+                        home.visit();
+                        true
+                    }
                     None => continue,
                 };
                 if !kept {
+                    fenced(&world, claimed.document.id).await;
+                    return;
+                }
+            }
+            Some(Take { step, reply }) = home.takes.recv() => {
+                let taken = player::take(&shared.estate, &mut claimed, &step).await;
+                // An error means that whoever asked has given up.
+                let _ = reply.send(taken);
+                if claimed.over() {
                     fenced(&world, claimed.document.id).await;
                     return;
                 }

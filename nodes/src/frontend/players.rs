@@ -141,6 +141,8 @@ pub struct Players {
     lingering: VecDeque<(u64, ObjectId)>,
     /// All players in turn, for saving.
     round: VecDeque<ObjectId>,
+    /// How many saves are due, in parts of [`SAVE_TICKS`].
+    saves_due: usize,
     shards: Shards,
     /// Cells that clients asked for again since the last tick; each comes once, however often it was asked for.
     asked: BTreeSet<(ClientId, Cell)>,
@@ -158,6 +160,7 @@ impl Players {
             clients: FxHashMap::default(),
             lingering: VecDeque::new(),
             round: VecDeque::new(),
+            saves_due: 0,
             shards,
             asked: BTreeSet::new(),
             clocks: Vec::new(),
@@ -396,13 +399,17 @@ impl Players {
 
     /// Saves the places of a share of the players, so that all have their turn every [`SAVE_TICKS`].
     fn save_some(&mut self, world: &GameWorld, now: u64) {
-        for _ in 0..self.round.len().div_ceil(SAVE_TICKS) {
+        self.saves_due += self.round.len();
+        while self.saves_due >= SAVE_TICKS {
+            self.saves_due -= SAVE_TICKS;
             let Some(id) = self.round.pop_front() else { return };
             let Some(player) = self.players.get_mut(&id) else { continue };
             self.round.push_back(id);
             if let Some(real) = world.get(id) {
                 let place = real.place(now);
-                if place != player.saved && player.keeper.save(player.island, place) {
+                if place == player.saved {
+                    player.keeper.visit();
+                } else if player.keeper.save(player.island, place) {
                     player.saved = place;
                 }
             }

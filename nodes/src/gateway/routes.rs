@@ -8,7 +8,7 @@ use axum::routing::{MethodRouter, delete, get, post};
 
 use super::edge::{self, BODY_BYTES, Edge};
 use super::error::{no_method, no_route};
-use super::{App, accounts, census, checks, feed, islands, pages, sessions};
+use super::{App, accounts, census, checks, feed, islands, land, pages, sessions};
 
 /// One path and method, with what answers it.
 pub struct Route {
@@ -29,6 +29,8 @@ pub fn routes() -> Vec<Route> {
         route("delete", "/v1/sessions/{id}", delete(sessions::close)),
         route("get", "/v1/islands", get(islands::list)),
         route("get", "/v1/islands/{id}/map.png", get(islands::picture)),
+        route("get", "/v1/islands/{id}/chunks/{x}/{y}", get(land::chunk)),
+        route("get", "/v1/holdings/{id}", get(land::holding)),
         route("get", "/v1/map", get(feed::live)),
         route("get", "/v1/nodes", get(census::nodes)),
         route("get", "/v1/mesh", get(census::whole_mesh)),

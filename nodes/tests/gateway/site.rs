@@ -9,12 +9,13 @@ use cartographer::geometry::{Epoch, ObjectId};
 use cartographer::terrain::Terrain;
 use cartographer::world::{CellFrame, TickOutput, WorldConfig};
 use estate::store::memory::MemoryStore;
+use estate::transaction::{NoOwners, Transactions};
 use mesh::directory::memory::MemoryDirectory;
 use mesh::record::PROTOCOL_VERSION;
 use mesh::tasks::Tasks;
 use mesh::transport::memory::MemoryNetwork;
 use mesh::{CallRefusal, Inbox, Incarnation, Mesh, NodeId, NodeRecord, Role};
-use nodes::game::{Body, GameWorld, player::Player};
+use nodes::game::{Body, GameWorld, grounds::Terrains, player::Player};
 use nodes::gateway::limits::Rate;
 use nodes::gateway::passwords::PasswordCost;
 use nodes::gateway::{self, Gateway, GatewayContext};
@@ -115,6 +116,12 @@ impl Site {
         world
     }
 
+    /// Transactions over the site's documents.
+    pub(crate) fn estate(&self) -> Transactions {
+        let kinds = estate::kinds::all(Arc::new(Terrains::new(&self.islands)));
+        Transactions::new(Arc::new(self.store.client()), kinds, Arc::new(NoOwners { all_gone: false }), 7)
+    }
+
     pub(crate) async fn gateway(&self, name: &str) -> Served {
         let config = gateway::Config { passwords: PasswordCost::cheap(), ..gateway::Config::default() };
         self.gateway_with(name, config).await
@@ -132,6 +139,7 @@ impl Site {
             world: self.world(incarnation),
             directory: Arc::new(self.directory.client()),
             store: Arc::new(self.store.client()),
+            estate: Arc::new(self.estate()),
             islands: self.islands.clone(),
             http: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             metrics: metrics.clone(),

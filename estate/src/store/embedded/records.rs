@@ -147,6 +147,8 @@ impl Tables {
     ) -> heed::Result<Result<Option<String>, StoreError>> {
         let from = match after {
             Some(after) if after >= prefix => Bound::Excluded(after.as_bytes()),
+            // LMDB knows no empty key.
+            _ if prefix.is_empty() => Bound::Unbounded,
             _ => Bound::Included(prefix.as_bytes()),
         };
         let range: (Bound<&[u8]>, Bound<&[u8]>) = (from, Bound::Unbounded);
