@@ -2,8 +2,7 @@
 //!
 //! Memory is steady: it grows with the kinds of goods and with what is found wrong, NEVER with the documents. What is
 //! checked of pairs of documents (deeds and objects, pointers and holdings) is looked up by key. Without `repair` nothing
-//! is written. A repair only does what any reader might do (settle a transaction, clear a pointer that counts for nothing);
-//! goods that do not add up are told and NEVER made up.
+//! is written. A repair settles transactions, as any reader would, and clears from deeds what does not exist; goods that do not add up are told and NEVER made up.
 //!
 //! On a store in use the audit sees transactions under way: what looks unfinished is looked at again after twice
 //! [`PATIENCE`], and what still stands then is a finding. Goods are counted document by document, so while players trade
@@ -55,8 +54,6 @@ pub enum Rule {
     Object,
     /// Every chunk of a holding points to it.
     Holding,
-    /// A deed's pointer names a holding that lists the chunk. A stale one is free land: a hint, but worth clearing.
-    Pointer,
     /// Goods held are goods created less goods destroyed.
     Goods,
     /// Unique goods are held once, those created and not destroyed.
@@ -91,6 +88,8 @@ pub struct Report {
     pub repaired: u64,
     /// Transactions that were seen under way and were finished by others before the audit was over.
     pub under_way: u64,
+    /// Deeds that point to a holding which does not list them: free land, and nothing wrong.
+    pub stale_pointers: u64,
     /// True if documents were being changed during the walk.
     pub in_use: bool,
 }
@@ -184,9 +183,9 @@ impl Audit<'_> {
                 if check {
                     let kind = key.split('/').next().unwrap_or(key);
                     *self.report.documents.entry(kind.to_owned()).or_default() += 1;
-                    for doubt in rules::check(self.transactions, key, &stored.value).await? {
-                        self.doubt(doubt);
-                    }
+                    let (doubts, stale_pointers) = rules::check(self.transactions, key, &stored.value).await?;
+                    self.report.stale_pointers += stale_pointers;
+                    doubts.into_iter().for_each(|doubt| self.doubt(doubt));
                 }
                 self.count(key, &stored.value).await?;
             }
@@ -225,7 +224,9 @@ impl Audit<'_> {
         repair: bool,
         progress: &mut (dyn FnMut(Progress<'_>) + Send),
     ) -> Result<(), StoreError> {
-        let doubts = std::mem::take(&mut self.doubts);
+        let mut doubts = std::mem::take(&mut self.doubts);
+        // Transactions first: what looks broken may only be half applied.
+        doubts.sort_by_key(|doubt| doubt.rule);
         let doing = if repair { "repairing" } else { "looking again at what may have been under way" };
         progress(Progress { doing, documents: 0, key: "", found: doubts.len() as u64 });
         if !repair || doubts.iter().any(|doubt| doubt.token.is_none()) {
@@ -249,7 +250,7 @@ impl Audit<'_> {
     /// What is still wrong of a doubt: the same transaction, or the same rule broken.
     async fn still(&self, doubt: &Doubt) -> Result<Option<String>, StoreError> {
         let Some(stored) = self.store().get(&doubt.key).await? else { return Ok(None) };
-        let now = rules::check(self.transactions, &doubt.key, &stored.value).await?;
+        let (now, _) = rules::check(self.transactions, &doubt.key, &stored.value).await?;
         Ok(now.into_iter().find(|other| other.is(doubt)).map(|other| other.text))
     }
 }

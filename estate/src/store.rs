@@ -3,7 +3,8 @@
 //! The trait promises what every driver can keep: a write is applied whole or not at all, its answer comes after it is
 //! as durable as was asked, and an error says whether the write happened ([`StoreError::outcome`]). It NEVER hides an
 //! uncertain outcome and NEVER waits without bound. Drivers: [`embedded`] (LMDB, the default), [`memory`] (tests and
-//! simulation, with faults), `couchbase` (behind the feature of that name). One suite, [`conformance`], holds for all of them.
+//! simulation, with faults), `couchbase` (behind the feature of that name). One suite, [`conformance`], holds for all of
+//! them.
 
 use std::fmt;
 use std::time::Duration;

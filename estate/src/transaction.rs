@@ -158,7 +158,7 @@ impl Request {
     /// operation MUST ask [`Transactions::happened`] before it reads.
     #[must_use]
     pub fn asked(mut self, arguments: &impl Serialize) -> Request {
-        let text = serde_json::to_string(arguments).unwrap_or_default();
+        let text = arbiter::canonical(&serde_json::to_value(arguments).unwrap_or_default());
         self.asked = Some(arbiter::digest_of(&[text.as_bytes()]));
         self
     }

@@ -93,13 +93,18 @@ pub enum RegistryEvent {
 /// One district of one cluster: where its nodes' keys are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct District {
+    cluster: String,
     prefix: String,
 }
+
+/// The part of a district's keys that its nodes' records stand under.
+const NODES: &str = "nodes";
 
 impl District {
     /// Names a district. Characters other than letters, digits, `.`, `_` and `-` are written as `%` and their code.
     pub fn new(cluster: &str, district: &str) -> District {
-        District { prefix: format!("/wildmesh/{}/{}/nodes/", segment(cluster), segment(district)) }
+        let cluster = format!("/wildmesh/{}/", segment(cluster));
+        District { prefix: format!("{cluster}{}/{NODES}/", segment(district)), cluster }
     }
 
     /// What the keys of all its nodes begin with; it ends with a slash.
@@ -130,6 +135,17 @@ fn segment(name: &str) -> String {
 struct Listing {
     entries: Vec<Entry>,
     revision: Revision,
+}
+
+/// Reads the records of all districts of the district's cluster as they are now: who may own a document.
+pub async fn read_cluster(directory: &dyn Directory, district: &District) -> directory::Result<Vec<NodeRecord>> {
+    let (entries, _) = directory.list(&district.cluster).await?;
+    let record = |entry: &Entry| {
+        let mut parts = entry.key.strip_prefix(&district.cluster)?.split('/');
+        let (there, NODES) = (parts.next()?, parts.next()?) else { return None };
+        nodes::parse(&format!("{}{there}/{NODES}/", district.cluster), entry)
+    };
+    Ok(entries.iter().filter_map(record).collect())
 }
 
 /// Reads the records of a district as they are now. For tools that are no node themselves.

@@ -261,7 +261,7 @@ pub struct Audit {
     /// The store
     #[command(flatten)]
     pub store: StoreArg,
-    /// Mend what is safe to mend: settle transactions, clear what points to nothing
+    /// Mend what is safe to mend: settle transactions, clear from deeds what does not exist
     #[arg(long)]
     pub repair: bool,
     /// No node uses this store: owners that documents name are gone

@@ -237,7 +237,7 @@ impl Shared {
 
     /// Asks the directory who lives.
     async fn gone_owners(&self) -> GoneOwners {
-        match registry::read(&*self.directory, &self.district).await {
+        match registry::read_cluster(&*self.directory, &self.district).await {
             Ok(nodes) => {
                 let living = nodes.into_iter().map(|n| (n.node.to_string(), n.incarnation.0));
                 GoneOwners { living: Some(living.collect()) }

@@ -117,6 +117,9 @@ pub struct GatewayContext {
     pub secret: [u8; 32],
 }
 
+/// Kinds of documents that gateways keep beside those of the estate.
+pub const DOCUMENTS: &[&str] = &["readiness", "session"];
+
 /// What the handlers of one gateway share.
 pub struct App {
     mesh: Mesh,

@@ -84,7 +84,7 @@ pub struct MeshOwners {
     pub mesh: Mesh,
     /// Who lives.
     pub directory: Arc<dyn Directory>,
-    /// Where in the directory the nodes are.
+    /// Where in the directory the nodes are: those of all districts count.
     pub district: District,
     /// What this node itself holds.
     pub hands: Arc<Hands>,
@@ -103,7 +103,7 @@ impl Owners for MeshOwners {
         if self.is_me(owner) || self.mesh.peers().iter().any(|peer| lives_in(&peer.record, owner)) {
             return false;
         }
-        match registry::read(&*self.directory, &self.district).await {
+        match registry::read_cluster(&*self.directory, &self.district).await {
             Ok(living) => !living.iter().any(|record| lives_in(record, owner)),
             Err(error) => {
                 tracing::warn!(%error, "the directory cannot say who lives: nobody is taken for gone");

@@ -95,6 +95,8 @@ pub struct Node {
     pub mesh: Mesh,
     /// Its tasks.
     pub tasks: Tasks,
+    /// Its transactions over documents.
+    pub estate: Arc<Transactions>,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
     /// What its world says of itself.
@@ -160,7 +162,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
         district: district.clone(),
         hands: hands.clone(),
     };
-    let kinds = kinds::all(Arc::new(Terrains::new(&setup.islands)));
+    let kinds = kinds::all(Arc::new(Terrains::new(&setup.islands))).beside(gateway::DOCUMENTS);
     let estate = Arc::new(Transactions::new(setup.store.clone(), kinds, Arc::new(owners), random.next_u64()));
     let Inbox { events, calls } = inbox;
     let tasks = setup.tasks.clone();
@@ -172,7 +174,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
                 directory: setup.directory,
                 district,
                 store: setup.store,
-                estate,
+                estate: estate.clone(),
                 hands: hands.clone(),
                 islands: setup.islands,
                 metrics: metrics.clone(),
@@ -197,7 +199,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
                 events,
                 world,
                 store: setup.store,
-                estate,
+                estate: estate.clone(),
                 directory: setup.directory,
                 islands: setup.islands,
                 http: door,
@@ -219,7 +221,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
             (world.report.clone(), Door::Shut(world))
         }
     };
-    Ok(Node { mesh, tasks, metrics, report, door })
+    Ok(Node { mesh, tasks, estate, metrics, report, door })
 }
 
 impl Node {

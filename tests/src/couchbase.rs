@@ -200,6 +200,11 @@ impl TestServer {
         self.shared.cluster().connections
     }
 
+    /// How many requests a fault holds back that are yet to be applied.
+    pub fn delayed(&self) -> u64 {
+        self.shared.cluster().delayed
+    }
+
     /// The value of a document as it lies there, past any fault.
     pub fn document(&self, key: &str) -> Option<Vec<u8>> {
         self.shared.cluster().peek(key)

@@ -84,4 +84,9 @@ impl Chance {
     pub fn below(&mut self, bound: u64) -> u64 {
         self.bits() % bound
     }
+
+    /// A number from the first of `range` to below its second.
+    pub fn between(&mut self, (least, bound): (u64, u64)) -> u64 {
+        least + self.below(bound - least)
+    }
 }

@@ -1,4 +1,4 @@
-//! Repairs that any reader might make: settling transactions, and clearing what counts for nothing anyway.
+//! Repairs that any reader might make: settling transactions, and clearing from a deed what does not exist.
 
 use super::Rule;
 use super::rules::{About, Doubt};
@@ -13,9 +13,6 @@ pub(super) async fn repair(transactions: &Transactions, doubt: &Doubt) -> bool {
         (Rule::Intent, _) => transactions.settle(&doubt.key).await,
         (Rule::Transfer, About::Operation(op)) => transactions.happened(op, None).await.map(drop),
         (Rule::Ledger | Rule::Operation, _) => transactions.settle_ledger(&doubt.key).await,
-        (Rule::Pointer, About::Object(id)) => {
-            alone(transactions, &doubt.key, DeedAct::Point { expected: Some(id), to: None }).await
-        }
         (Rule::Deed, About::Object(object)) => {
             let deed = peek::<DeedDocument>(&**transactions.store(), &doubt.key).await;
             let stands = deed.ok().flatten().map(|kept| kept.document.stands).unwrap_or_default();

@@ -37,7 +37,7 @@ pub(super) enum About {
     All,
     /// An operation in a ledger, or that of a transfer.
     Operation(OperationId),
-    /// An object in a deed, or the holding that it points to.
+    /// An object in a deed.
     Object(ObjectId),
     /// A chunk of an object or holding.
     Chunk(Chunk),
@@ -55,6 +55,7 @@ struct Doubts<'a> {
     store: &'a dyn Store,
     key: &'a str,
     found: Vec<Doubt>,
+    stale_pointers: u64,
 }
 
 impl Doubts<'_> {
@@ -68,9 +69,13 @@ impl Doubts<'_> {
     }
 }
 
-/// Checks one document. An error is the store's.
-pub(super) async fn check(transactions: &Transactions, key: &str, value: &[u8]) -> Result<Vec<Doubt>, StoreError> {
-    let mut doubts = Doubts { store: &**transactions.store(), key, found: Vec::new() };
+/// Checks one document: its doubts, and how many of its pointers are stale. An error is the store's.
+pub(super) async fn check(
+    transactions: &Transactions,
+    key: &str,
+    value: &[u8],
+) -> Result<(Vec<Doubt>, u64), StoreError> {
+    let mut doubts = Doubts { store: &**transactions.store(), key, found: Vec::new(), stale_pointers: 0 };
     match doubts.check(transactions, value).await {
         Ok(()) => {}
         Err(DocumentError::Store(error)) => return Err(error),
@@ -78,7 +83,7 @@ pub(super) async fn check(transactions: &Transactions, key: &str, value: &[u8]) 
         Err(error) if error.key() == Some(key) => doubts.add(Rule::Readable, About::All, error.to_string()),
         Err(_) => {}
     }
-    Ok(doubts.found)
+    Ok((doubts.found, doubts.stale_pointers))
 }
 
 impl Doubts<'_> {
@@ -89,6 +94,7 @@ impl Doubts<'_> {
             TransferDocument::KIND => self.transfer(&decode::<TransferDocument>(key, value)?.0.entry),
             LedgerDocument::KIND => self.ledger(&decode::<LedgerDocument>(key, value)?.0).await?,
             OperationDocument::KIND => drop(decode::<OperationDocument>(key, value)?),
+            kind if transactions.kinds().is_beside(kind) => {}
             kind => {
                 let Ok(participant) = transactions.kinds().of(key) else {
                     self.add(Rule::Known, About::All, format!("documents of kind {kind} are unknown to this program"));
@@ -180,6 +186,10 @@ impl Doubts<'_> {
         }
         for (id, tiles) in objects {
             let object = peek::<ObjectDocument>(self.store, &object::key(id)).await?.map(|kept| kept.document);
+            if object.as_ref().is_some_and(|object| object.marks.intent.is_some()) {
+                // It is just being built or taken down: told as an intent, if that lasts.
+                continue;
+            }
             let Some(object) = object.filter(ObjectDocument::stands) else {
                 let text = format!("object {id} stands on {} tiles and does not exist", tiles.len());
                 self.add(Rule::Deed, About::Object(id), text);
@@ -191,12 +201,10 @@ impl Doubts<'_> {
                 self.add(Rule::Overlap, About::Object(id), text);
             }
         }
+        // Where a pointer leads to a holding that does not list the chunk is free land: giving up a holding leaves it behind.
         if let Some(id) = document.holding {
             let holding = peek::<HoldingDocument>(self.store, &holding::key(id)).await?;
-            if !holding.is_some_and(|kept| kept.document.lists(chunk)) {
-                let text = format!("points to holding {id}, which does not list this chunk: free land");
-                self.add(Rule::Pointer, About::Object(id), text);
-            }
+            self.stale_pointers += u64::from(!holding.is_some_and(|kept| kept.document.lists(chunk)));
         }
         Ok(())
     }

@@ -177,7 +177,8 @@ impl What {
     }
 }
 
-/// Leaves something for a player; it is kept at once if the player is at home.
+/// Leaves something for a player; it is kept at once if the player is at home. Gives what was kept, for whoever tells the
+/// player.
 ///
 /// `from` gives it: goods are taken there, or created if it is the mint. Refused: `missing` (no such player or box), `full`
 /// (too many promises wait), `too_little`, `changed`, `malformed`.
@@ -187,7 +188,7 @@ pub async fn give(
     from: Place,
     to: u64,
     what: What,
-) -> Result<(), TransactionError> {
+) -> Result<Keeping, TransactionError> {
     if player::find(&**transactions.store(), to).await?.is_none() {
         return Err(Refusal::new("missing", format!("there is no player {to}")).into());
     }
@@ -205,12 +206,14 @@ pub async fn give(
     // Many clients leave promises for one player: each operation is remembered by an arbiter of its own.
     transactions.run(Request::land(op, transfer_key(op), parts)).await?;
     let home = player::find(&**transactions.store(), to).await;
-    if matches!(home, Ok(Some(Kept { document: PlayerDocument { owner: Some(_), .. }, .. })))
-        && let Err(error) = keep(transactions, to).await
-    {
-        tracing::debug!(player = to, %error, "a promise waits for the next login");
+    if !matches!(home, Ok(Some(Kept { document: PlayerDocument { owner: Some(_), .. }, .. }))) {
+        return Ok(Keeping::default());
     }
-    Ok(())
+    let keeping = keep(transactions, to).await;
+    Ok(keeping.unwrap_or_else(|error| {
+        tracing::debug!(player = to, %error, "a promise waits for the next login");
+        Keeping::default()
+    }))
 }
 
 /// What keeping a player's promises came to.
@@ -226,7 +229,8 @@ pub struct Keeping {
 
 /// Keeps a player's promises, as many as fit: at login, when a bag that was full has room again, and after giving.
 ///
-/// However often and by however many it is called, each is kept once. After an error some may have been kept.
+/// However often and by however many it is called, each is kept once, and told of at most once: whoever is told of a note
+/// shows it. After an error, or if another's answer is lost, some may have been kept without anybody being told.
 pub async fn keep(transactions: &Transactions, player: u64) -> Result<Keeping, TransactionError> {
     let mut keeping = Keeping::default();
     for _ in 0..RETRIES {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cartographer::geometry::{Chunk, IslandId, ObjectId, Tile};
@@ -14,7 +15,7 @@ use super::holding::HoldingDocument;
 use super::works::Building;
 use super::{By, Grounds, claims, works};
 use crate::document::{Document, Migration, encode};
-use crate::store::memory::MemoryStore;
+use crate::store::memory::{MemoryStore, Rates};
 use crate::store::{Store, Stored, WriteOptions};
 use crate::transaction::{
     Kind, Kinds, Marks, NoOwners, OperationId, Part, REMEMBERED, Refusal, Request, TransactionError, Transactions,
@@ -114,12 +115,19 @@ struct World {
 
 impl World {
     fn new() -> World {
+        World::seeded(0)
+    }
+
+    /// Every call to the store takes a little time, drawn from the seed, so that what is done at once is interleaved.
+    fn seeded(seed: u64) -> World {
         let store = MemoryStore::new();
-        let node = |seed: u64| {
+        let node = |number: u64| {
             let kinds = super::kinds(Kinds::default(), Arc::new(Meadow)).with(PurseKind);
-            Transactions::new(Arc::new(store.client()), kinds, Arc::new(NoOwners { all_gone: false }), seed)
+            let client = store.client();
+            client.faults().random(seed * 2 + number, Rates { delay: Duration::from_millis(3), ..Rates::default() });
+            Transactions::new(Arc::new(client), kinds, Arc::new(NoOwners { all_gone: false }), number << 40)
         };
-        World { node: node(1), other: node(1 << 40), store }
+        World { node: node(1), other: node(2), store }
     }
 
     async fn put(&self, key: &str, text: &str) {

@@ -1,8 +1,8 @@
 //! Documents in Couchbase, over the official SDK.
 //!
 //! One collection holds everything; a version is Couchbase's CAS. Every call ends within a bound ([`CALL_DEADLINE`]),
-//! whatever the SDK does (it has no time-outs, and some of its calls never return after a lost connection). The driver NEVER lets a
-//! write that may have happened pass for one that did not.
+//! whatever the SDK does (it has no time-outs, and some of its calls never return after a lost connection). The driver
+//! NEVER lets a write that may have happened pass for one that did not.
 //!
 //! **A lost reply.** Every write carries a token of 24 bits in the document's flags (of which Couchbase itself uses only
 //! the highest eight). An insert whose reply was lost is read back: the same value with the same token is ours, and the

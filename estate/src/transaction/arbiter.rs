@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{OperationId, Part, REMEMBERED};
 use crate::document::{Attempts, Document, DocumentError, Migration, encode, peek};
-use crate::store::{Ack, Expiry, Store, StoreError, WriteOptions};
+use crate::store::{Ack, Expiry, Outcome, Store, StoreError, WriteOptions};
 
 /// The most transactions that one ledger decides at a time.
 pub const LEDGER_ENTRIES: usize = 64;
@@ -128,10 +128,29 @@ pub fn is_transfer(arbiter: &str) -> bool {
 
 /// What was asked for, as a number.
 pub fn digest(parts: &[Part]) -> u64 {
-    let effects: Vec<String> = parts.iter().map(|part| part.effect.to_string()).collect();
+    let effects: Vec<String> = parts.iter().map(|part| canonical(&part.effect)).collect();
     let texts: Vec<&[u8]> =
         parts.iter().zip(&effects).flat_map(|(part, effect)| [part.key.as_bytes(), effect.as_bytes()]).collect();
     digest_of(&texts)
+}
+
+/// A value as text that is the same in every build: whether JSON objects keep their order or are sorted depends on what
+/// else is linked into a program.
+pub(super) fn canonical(value: &Value) -> String {
+    match value {
+        Value::Object(fields) => {
+            let mut fields: Vec<(&String, &Value)> = fields.iter().collect();
+            fields.sort_unstable_by_key(|(name, _)| *name);
+            let fields: Vec<String> =
+                fields.into_iter().map(|(name, value)| format!("{name:?}:{}", canonical(value))).collect();
+            format!("{{{}}}", fields.join(","))
+        }
+        Value::Array(values) => {
+            let values: Vec<String> = values.iter().map(canonical).collect();
+            format!("[{}]", values.join(","))
+        }
+        plain => plain.to_string(),
+    }
 }
 
 /// FNV-1a of some texts (Fowler, Noll and Vo), each ended by a byte that no text has.
@@ -159,6 +178,9 @@ pub(super) enum Begun {
     Done,
     /// An entry of another attempt stands: pending or committed.
     Theirs(Entry),
+    /// The attempt may have begun and be over already: a reader that met it may still clear what stands under its token.
+    /// Try again under a new one.
+    Over,
     /// The id was used for something else.
     Misused,
     /// The ledger has no room.
@@ -219,7 +241,7 @@ pub(super) async fn begin(
     op: OperationId,
     entry: &Entry,
 ) -> Result<Begun, DocumentError> {
-    let mut attempts = Attempts::new();
+    let (mut attempts, mut doubt) = (Attempts::new(), false);
     loop {
         let (document, found) = match read(store, arbiter, op).await {
             Ok(read) => read,
@@ -230,6 +252,11 @@ pub(super) async fn begin(
         };
         match found {
             Some(found) if found.token == entry.token && found.state == State::Pending => return Ok(Begun::Mine),
+            // A token that may have stood once is never written again.
+            None if doubt => return Ok(Begun::Over),
+            Some(found) if found.state == State::Aborted && (doubt || found.token == entry.token) => {
+                return Ok(Begun::Over);
+            }
             None => {}
             Some(found) if found.state == State::Aborted => {}
             Some(found) if found.digest != entry.digest => return Ok(Begun::Misused),
@@ -254,7 +281,10 @@ pub(super) async fn begin(
         }
         match write(store, arbiter, op, document, Change::Put(entry.clone())).await {
             Ok(()) => return Ok(Begun::Mine),
-            Err(DocumentError::Store(error)) => attempts.after(error).await?,
+            Err(DocumentError::Store(error)) => {
+                doubt |= error.outcome() == Outcome::Maybe;
+                attempts.after(error).await?;
+            }
             Err(error) => return Err(error),
         }
     }

@@ -13,7 +13,7 @@ use super::{
     DRIVING, Intent, OperationId, PARTS, PATIENCE, Part, REMEMBERED, Refusal, Request, TransactionError, Transactions,
 };
 use crate::document::{Attempts, Kept, peek};
-use crate::store::WriteOptions;
+use crate::store::{StoreError, WriteOptions};
 
 /// The first pause of whoever waits for another transaction; each further one is twice as long.
 const PAUSE_FIRST: Duration = Duration::from_millis(2);
@@ -67,8 +67,10 @@ impl Transactions {
         }
         let arbiter = request.ledger.clone().unwrap_or_else(|| transfer_key(request.op));
         let digest = request.asked.unwrap_or_else(|| digest(&request.parts));
-        if !arbiter::is_transfer(&arbiter) {
-            self.sweep(&arbiter).await?;
+        if !arbiter::is_transfer(&arbiter)
+            && let Err(error) = self.sweep(&arbiter).await
+        {
+            tracing::debug!(arbiter, %error, "a ledger could not be swept");
         }
         let mut pauses = Pauses::new(self.token());
         loop {
@@ -81,6 +83,11 @@ impl Transactions {
                     let why = format!("operation {} was used for something else", request.op);
                     return Err(Refusal::new("misused", why).into());
                 }
+                Begun::Over if started.elapsed() >= DRIVING => {
+                    let why = "the store keeps losing its arbiter".to_owned();
+                    return Err(TransactionError::Unknown { op: request.op, why });
+                }
+                Begun::Over => continue,
                 Begun::Full => return Err(TransactionError::Busy(arbiter)),
                 Begun::Theirs(theirs) => {
                     self.settle_entry(&arbiter, request.op, &theirs).await?;
@@ -164,7 +171,7 @@ impl Transactions {
                 Stepped::Refused(refusal) => return Err(refusal.into()),
                 Stepped::Unclosed(_) => {}
                 Stepped::Busy(other) => {
-                    let settled = self.settle_intent(key, &other).await?;
+                    let settled = self.settle_other(key, &other).await?;
                     if settled == Settled::Pending && started.elapsed() >= DRIVING {
                         return Err(TransactionError::Busy(key.to_owned()));
                     }
@@ -207,7 +214,7 @@ impl Transactions {
                         closed = Some(last.token);
                     }
                     Stepped::Busy(other) => {
-                        let settled = self.settle_intent(&part.key, &other).await?;
+                        let settled = self.settle_other(&part.key, &other).await?;
                         if settled == Settled::Pending && started.elapsed() >= DRIVING {
                             return Err(TransactionError::Busy(part.key.clone()));
                         }
@@ -310,6 +317,18 @@ impl Transactions {
         join_all(cleared).await;
     }
 
+    /// Settles another transaction's intent that stands in the way of one's own. What becomes of the other is never told as
+    /// the outcome of one's own: a document whose holder cannot be finished is busy.
+    async fn settle_other(&self, key: &str, other: &Intent) -> Result<Settled, TransactionError> {
+        self.settle_intent(key, other).await.map_err(|error| match error {
+            TransactionError::Stuck { .. } | TransactionError::Unknown { .. } | TransactionError::Refused(_) => {
+                tracing::warn!(key, %error, "the transaction that holds a document cannot be settled");
+                TransactionError::Busy(key.to_owned())
+            }
+            error => error,
+        })
+    }
+
     /// Settles an intent that was met in the document under `key`. The document MUST have been read before.
     async fn settle_intent(&self, key: &str, intent: &Intent) -> Result<Settled, TransactionError> {
         let entry = arbiter::look(&*self.store, &intent.arbiter, intent.op).await?;
@@ -360,8 +379,18 @@ impl Transactions {
         let mut clear = true;
         for (op, entry) in arbiter::entries(&*self.store, ledger).await? {
             // A driver that is alive closes what it has committed.
-            let waited = self.known.pending_for(entry.token) >= PATIENCE;
-            clear &= waited && self.settle_entry(ledger, op, &entry).await? == Settled::Clear;
+            if self.known.pending_for(entry.token) < PATIENCE {
+                clear = false;
+                continue;
+            }
+            match self.settle_entry(ledger, op, &entry).await {
+                Ok(settled) => clear &= settled == Settled::Clear,
+                // One that cannot be finished must not stop the others of its area.
+                Err(error) => {
+                    tracing::debug!(ledger, %op, %error, "an entry could not be settled");
+                    clear = false;
+                }
+            }
         }
         Ok(clear)
     }
@@ -425,10 +454,15 @@ impl Transactions {
         let kind = self.kinds.of(&step.key)?;
         let (mut attempts, mut asked) = (Attempts::new(), 0);
         loop {
+            // Once an owner was asked and did not answer well, it may have taken the step: no later failure is sure of it.
+            let failed = |error: StoreError| match asked {
+                0 => TransactionError::from(error),
+                _ => TransactionError::Unknown { op: step.intent.op, why: error.to_string() },
+            };
             let stored = match self.store.get(&step.key).await {
                 Ok(stored) => stored,
                 Err(error) => {
-                    attempts.after(error).await?;
+                    attempts.after(error).await.map_err(failed)?;
                     continue;
                 }
             };
@@ -459,7 +493,7 @@ impl Transactions {
             };
             match written {
                 Ok(_) => return Ok(stepped),
-                Err(error) => attempts.after(error).await?,
+                Err(error) => attempts.after(error).await.map_err(failed)?,
             }
         }
     }

@@ -3,7 +3,7 @@
 //! [`take`] is the whole rule, a pure function of the document and the step; the driver runs it under compare-and-swap,
 //! a live owner on its real and document together. A step may come twice or late: it NEVER has an effect twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -275,26 +275,41 @@ impl<K: Kind> AnyKind for K {
 
 /// The kinds of documents that take part in transactions, by the word that their keys start with.
 #[derive(Clone, Default)]
-pub struct Kinds(BTreeMap<&'static str, Arc<dyn AnyKind>>);
+pub struct Kinds {
+    part: BTreeMap<&'static str, Arc<dyn AnyKind>>,
+    others: BTreeSet<&'static str>,
+}
 
 impl Kinds {
     /// With one more kind.
     #[must_use]
     pub fn with(mut self, kind: impl AnyKind + 'static) -> Kinds {
-        self.0.insert(kind.name(), Arc::new(kind));
+        self.part.insert(kind.name(), Arc::new(kind));
         self
+    }
+
+    /// With documents that lie in the same store and take no part: whoever checks the whole store passes them by.
+    #[must_use]
+    pub fn beside(mut self, others: &[&'static str]) -> Kinds {
+        self.others.extend(others);
+        self
+    }
+
+    /// True for a kind of documents that lie in the same store and take no part.
+    pub fn is_beside(&self, kind: &str) -> bool {
+        self.others.contains(kind)
     }
 
     /// The kind of the document under `key`.
     pub fn of(&self, key: &str) -> Result<&dyn AnyKind, Refusal> {
         let name = key.split('/').next().unwrap_or(key);
         let unknown = || Refusal::new("malformed", format!("{key} names no kind of document that takes part"));
-        self.0.get(name).map(Arc::as_ref).ok_or_else(unknown)
+        self.part.get(name).map(Arc::as_ref).ok_or_else(unknown)
     }
 }
 
 impl fmt::Debug for Kinds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.part.keys()).finish()
     }
 }

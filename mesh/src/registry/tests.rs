@@ -130,3 +130,25 @@ fn keys_are_made_of_plain_names() {
     let key = District::new("test", "north").key(&record("frontend-1", 1));
     assert_eq!(key, "/wildmesh/test/north/nodes/frontend/frontend-1");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_living_of_a_cluster_are_those_of_all_its_districts() {
+    let directory = MemoryDirectory::start(&Tasks::simulated(), 1);
+    let client: Arc<dyn Directory> = Arc::new(directory.client());
+    let mut nodes = Vec::new();
+    for (cluster, district, name) in [("test", "north", "a"), ("test", "so/uth", "b"), ("test2", "north", "c")] {
+        let record = record(name, nodes.len() as u64 + 1);
+        let config = Config { district: District::new(cluster, district), record, lease_ttl_s: LEASE_TTL_S };
+        let node = Node::start_with(client.clone(), config);
+        node.registry.registered().await.expect("registered");
+        nodes.push(node);
+    }
+    // What else may lie in a cluster's keys is no node.
+    client.put("/wildmesh/test/north/queue/7", b"{}", None).await.expect("put");
+    client.put("/wildmesh/test/nodes", b"{}", None).await.expect("put");
+    for district in ["north", "elsewhere"] {
+        let living = read_cluster(&*client, &District::new("test", district)).await.expect("read");
+        let names: Vec<&str> = living.iter().map(|record| record.node.as_str()).collect();
+        assert_eq!(names, ["a", "b"]);
+    }
+}

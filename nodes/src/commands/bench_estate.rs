@@ -250,28 +250,33 @@ impl Bench {
         let (mut ours, mut bare) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let world = self.world.clone();
-            ours.push(round(&mut hands, each, move |mut hand| {
-                let world = world.clone();
-                async move {
-                    let done = world.once(work, &mut hand).await;
-                    (hand, done)
-                }
-            })
-            .await?);
+            ours.push(
+                round(&mut hands, each, move |mut hand| {
+                    let world = world.clone();
+                    async move {
+                        let done = world.once(work, &mut hand).await;
+                        (hand, done)
+                    }
+                })
+                .await?,
+            );
             let yardstick = yardstick.clone();
-            bare.push(round(&mut hands, each, move |mut hand| {
-                let yardstick = yardstick.clone();
-                async move {
-                    let task = (hand.task as usize, tasks);
-                    let done = yardstick.once(task, hot, &mut hand.chance).await;
-                    (hand, done.map(|()| true))
-                }
-            })
-            .await?);
+            bare.push(
+                round(&mut hands, each, move |mut hand| {
+                    let yardstick = yardstick.clone();
+                    async move {
+                        let task = (hand.task as usize, tasks);
+                        let done = yardstick.once(task, hot, &mut hand.chance).await;
+                        (hand, done.map(|()| true))
+                    }
+                })
+                .await?,
+            );
         }
         let figures = Figures::of(&ours, &bare, tasks)?;
-        let Figures { per_s, ratio, ratios, p50_ms, p99_ms, bare_p50_ms, bare_p99_ms, cpu_us, bare_cpu_us, busy, .. } =
-            figures;
+        let Figures {
+            per_s, ratio, ratios, p50_ms, p99_ms, bare_p50_ms, bare_p99_ms, cpu_us, bare_cpu_us, busy, ..
+        } = figures;
         eprintln!(
             "{:<8} {:<6} {per_s:>7.0} /s, {ratio:.2} of the bare writes' time ({:.2} to {:.2}), p50 {p50_ms:.2} p99 {p99_ms:.2} ms \
              (bare {bare_p50_ms:.2}, {bare_p99_ms:.2}), CPU {cpu_us:.0} µs (bare {bare_cpu_us:.0}), {busy} busy",

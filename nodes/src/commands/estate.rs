@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{Audit, Deed, Estate, Give, Migrate, Show, StoreArg};
 use crate::game::grounds::Terrains;
+use crate::gateway;
 use crate::islands;
 use crate::wiring::drivers::{self, StoreSpec};
 
@@ -60,7 +61,8 @@ fn transactions(store: Arc<dyn Store>, islands: Option<&Path>, offline: bool) ->
     let grounds = Arc::new(Terrains::new(&islands::open(islands)?));
     let secret = drivers::secret()?;
     let seed = u64::from_le_bytes(std::array::from_fn(|i| secret[i]));
-    Ok(Transactions::new(store, kinds::all(grounds), Arc::new(NoOwners { all_gone: offline }), seed))
+    let kinds = kinds::all(grounds).beside(gateway::DOCUMENTS);
+    Ok(Transactions::new(store, kinds, Arc::new(NoOwners { all_gone: offline }), seed))
 }
 
 async fn show(show: Show) -> Result<()> {

@@ -75,6 +75,8 @@ pub(super) struct Cluster {
     pub(super) logins: BTreeSet<String>,
     pub(super) misdirected: u64,
     pub(super) connections: u64,
+    /// Requests that a fault holds back and that are yet to be applied.
+    pub(super) delayed: u64,
     pub(super) durability_impossible: bool,
 }
 
@@ -98,6 +100,7 @@ impl Cluster {
             logins: BTreeSet::new(),
             misdirected: 0,
             connections: 0,
+            delayed: 0,
             durability_impossible: false,
         }
     }

@@ -95,9 +95,11 @@ async fn answer(shared: &Arc<Shared>, session: &mut Session, request: Request, r
         }
         Some(Fault::Delay(time)) => {
             let (shared, place, replies) = (shared.clone(), session.place(), replies.clone());
+            shared.cluster().delayed += 1;
             tokio::spawn(async move {
                 tokio::time::sleep(time).await;
                 let reply = operations::document(&shared, &place, &request);
+                shared.cluster().delayed -= 1;
                 let _ = replies.send(reply.encode(&request)).await;
             });
             return true;

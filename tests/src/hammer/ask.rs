@@ -20,6 +20,7 @@ use super::{ISLAND, Meadow, NOW_S};
 /// One operation, with all that is needed to ask for it again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(missing_docs)] // of the fields: who does it, to what, for how much
 pub enum Ask {
     /// Coins or wood come into the world.
     Gather { to: Place, item: String, amount: u64 },
@@ -166,7 +167,9 @@ impl Ask {
         let whole = !matches!(self, Ask::Trade { .. });
         match (&error, error.outcome()) {
             (TransactionError::Stuck { .. }, _) => Answer::Wrong(error.to_string()),
-            (TransactionError::Refused(Refusal { code, .. }), _) if matches!(code.as_str(), "misused" | "disagrees") => {
+            (TransactionError::Refused(Refusal { code, .. }), _)
+                if matches!(code.as_str(), "misused" | "disagrees") =>
+            {
                 Answer::Wrong(error.to_string())
             }
             (TransactionError::Refused(refusal), _) => Answer::Refused(refusal.code.clone()),
@@ -201,9 +204,11 @@ impl Ask {
             }
             Ask::Trade { players, coins, wood } => trade_all(all, op, *players, *coins, *wood).await,
             Ask::Promise { from, to, amount } => {
-                promise::give(all, op, *from, *to, What::Goods(stack("coin", *amount))).await
+                promise::give(all, op, *from, *to, What::Goods(stack("coin", *amount))).await.map(drop)
             }
-            Ask::Teach { to, amount } => promise::give(all, op, Place::Mint, *to, What::Experience(*amount)).await,
+            Ask::Teach { to, amount } => {
+                promise::give(all, op, Place::Mint, *to, What::Experience(*amount)).await.map(drop)
+            }
             Ask::Build { by: player, object, footprint, wood } => {
                 let building = Building {
                     id: *object,
@@ -230,7 +235,8 @@ impl Ask {
             }
             Ask::Extend { by, holding, chunk, coins } => {
                 let cost = pay(*by, "coin", *coins);
-                claims::extend(all, &Meadow, op, ObjectId(*by), *holding, *chunk, NOW_S, &cost).await
+                let (by, holding, chunk) = (ObjectId(*by), *holding, *chunk);
+                claims::extend(all, &Meadow, op, &claims::Extension { by, holding, chunk, now_s: NOW_S }, &cost).await
             }
             Ask::GiveUp { by, holding, chunk, coins } => {
                 claims::give_up(all, op, ObjectId(*by), *holding, *chunk, &pay(*by, "coin", *coins)).await

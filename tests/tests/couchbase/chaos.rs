@@ -130,8 +130,12 @@ async fn what_is_called_done_is_there_and_what_is_called_undone_is_not() {
     let told = timeout(PATIENCE * 2, inserting.join_all()).await.expect("all end within their bounds");
     let replaced = timeout(PATIENCE * 2, replacing.join_all()).await.expect("all end within their bounds");
     bed.server.faults().clear();
-    // Whatever was delayed has landed when the longest delay has passed once more.
-    sleep(Duration::from_millis(3_000)).await;
+    let landed = async {
+        while bed.server.delayed() > 0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, landed).await.expect("whatever was delayed has landed");
     for told in &told {
         for key in &told.done {
             assert_eq!(bed.server.document(key).as_deref(), Some(key.as_bytes()), "{key} was called done");

@@ -297,3 +297,38 @@ async fn under_lost_replies_and_late_answers_counters_still_add_up() {
     assert!(bed.server.faults().hits() > 10);
     println!("{count} counted, {doubts} in doubt, {} faults", bed.server.faults().hits());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_freezes_and_thaws_is_used_again() {
+    let bed = Bed::nodes(3).await;
+    let store = bed.connect().await;
+    bed.server.faults().add(Rule::always(What::Documents, "", Fault::SwallowRequest));
+    assert!(matches!(store.get("doc").await, Err(StoreError::Unavailable(_))));
+    let error = note(&store, "doc").insert("one").await.expect_err("frozen");
+    assert!(matches!(error, StoreError::Unavailable(_)), "not even sent: {error}");
+    bed.server.faults().clear();
+    let inserts = async {
+        while note(&store, "doc").insert("one").await.is_err() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, inserts).await.expect("thawed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_removed_and_made_again_is_found_again() {
+    let bed = Bed::nodes(1).await;
+    let store = bed.connect().await;
+    note(&store, "doc").insert("one").await.expect("insert");
+    bed.server.drop_collection("world", "estate", "documents");
+    let error = note(&store, "doc").insert("two").await.expect_err("there is no collection");
+    assert_ne!(error.outcome(), Outcome::Done, "{error}");
+    estate::store::couchbase::setup::init(&bed.config()).await.expect("made again");
+    let inserts = async {
+        while note(&store, "doc").insert("three").await.is_err() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE * 2, inserts).await.expect("found under its new number");
+    assert_eq!(note(&store, "doc").value().await, Some("three".to_owned()));
+}

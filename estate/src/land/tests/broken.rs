@@ -2,7 +2,7 @@
 
 use cartographer::geometry::ObjectId;
 
-use super::{ANN, ISLAND, Meadow, World, chunk, code, overwrite, rectangle};
+use super::{ANN, Meadow, World, chunk, code, overwrite, rectangle};
 use crate::document::{DocumentError, peek};
 use crate::land::deed::{DeedDocument, Stand, chunk_of};
 use crate::land::works::{self, demolish, move_to};
@@ -108,5 +108,4 @@ fn only_one_way_of_writing_names_a_deed() {
     ] {
         assert_eq!(chunk_of(bad), None, "{bad}");
     }
-    let _ = ISLAND;
 }

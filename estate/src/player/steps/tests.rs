@@ -391,8 +391,9 @@ async fn saving_a_place_and_releasing_keep_bag_and_intent() {
 async fn promises_are_kept_through_the_owner_at_once() {
     let world = World::new().await;
     let what = goods::promise::What::Goods(some("fish", 2));
-    for _ in 0..2 {
-        goods::promise::give(&world.away, OperationId(1), Place::Mint, ANN, what.clone()).await.expect("given");
+    for told in [1, 0] {
+        let given = goods::promise::give(&world.away, OperationId(1), Place::Mint, ANN, what.clone()).await;
+        assert_eq!(given.expect("given").kept.len(), told);
         let ann = world.memory().await;
         assert_eq!((ann.kept, ann.bag.stacks.len()), (1, 2));
         assert_eq!(world.stored(ANN), ann);

@@ -82,8 +82,8 @@ pub enum ConnectError {
     WrongPassword { hosts: String, user: String },
     /// There is no such bucket, or the user may not know of it.
     #[error(
-        "there is no bucket {bucket} at {hosts}, or user {user} has no right to it; `wildmesh store init` makes it for an \
-         administrator"
+        "there is no bucket {bucket} at {hosts}, or user {user} has no right to it; an administrator makes it \
+         with `wildmesh store init`"
     )]
     NoBucket { hosts: String, bucket: String, user: String },
     /// The bucket is there, the collection is not.

@@ -17,7 +17,7 @@ use super::config::{CouchbaseConfig, DEFAULT_NAME};
 use super::connect::{self, CONNECT_DEADLINE, ConnectError, call};
 use super::scan::QUERY;
 
-/// The memory quota of a bucket that is made, in MiB: Couchbase's least for its default storage.
+/// The memory quota of a bucket that is made, in MiB: enough to begin with; an administrator may raise it at any time.
 pub const BUCKET_QUOTA_MIB: u64 = 256;
 
 /// How long one request to the management service may take.

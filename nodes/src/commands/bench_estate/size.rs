@@ -19,7 +19,7 @@ use cartographer::terrain::Terrain;
 use estate::document::{Document, encode};
 use estate::kinds;
 use estate::land::footprint::index_in_chunk;
-use estate::land::{By, DeedDocument, Footprint, ObjectDocument, Rotation, Stand, deed, object, works};
+use estate::land::{By, DeedDocument, Footprint, Grounds, ObjectDocument, Rotation, Stand, deed, object, works};
 use estate::store::embedded::{self, Durability};
 use estate::store::memory::MemoryStore;
 use estate::store::{Store, StoreError, WriteOptions};
@@ -94,7 +94,7 @@ fn draw_islands(folder: &Path) -> Result<()> {
         };
         write!(
             file,
-            r#"{{"type":"map","version":"1.10","orientation":"orthogonal","renderorder":"right-down","infinite":false,"width":{SIDE},"height":{SIDE},"tilewidth":16,"tileheight":16,"properties":[{{"name":"island","type":"int","value":{island}}},{{"name":"kind","type":"string","value":"stable"}}],"tilesets":[{{"firstgid":1,"source":"bench.tsx"}}],"layers":[{},{},{{"id":3,"name":"places","type":"objectgroup","x":0,"y":0,"opacity":1,"visible":true,"objects":[{{"id":1,"name":"here","class":"spawn","type":"spawn","x":1024,"y":1024,"width":0,"height":0,"rotation":0,"visible":true,"point":true}}]}}]}}"#,
+            r#"{{"type":"map","version":"1.10","orientation":"orthogonal","renderorder":"right-down","infinite":false,"width":{SIDE},"height":{SIDE},"tilewidth":16,"tileheight":16,"properties":[{{"name":"island","type":"int","value":{island}}},{{"name":"kind","type":"string","value":"stable"}},{{"name":"title","type":"string","value":"Island {island}"}}],"tilesets":[{{"firstgid":1,"source":"bench.tsx"}}],"layers":[{},{},{{"id":3,"name":"places","type":"objectgroup","x":0,"y":0,"opacity":1,"visible":true,"objects":[{{"id":1,"name":"here","class":"spawn","x":1024,"y":1024,"width":0,"height":0,"rotation":0,"visible":true,"point":true}}]}}]}}"#,
             layer(1, "ground", &ground),
             layer(2, "naturals", &naturals),
         )?;
@@ -124,9 +124,9 @@ async fn mirages(folder: &Path) -> Result<Value> {
     }
     let before = store.snapshot().len();
     let first = terrains.first().context("no island")?;
-    let (tile, number) = first.naturals_within(Tile::new(0, 0), Tile::new(SIDE, SIDE)).next().context("no mirage")?;
-    let at = (first.id(), tile);
-    works::clear_natural(&transactions, &*grounds, OperationId(1), By::World, at, u32::from(number) + 1, &[]).await?;
+    let (tile, _) = first.naturals_within(Tile::new(0, 0), Tile::new(SIDE, SIDE)).next().context("no mirage")?;
+    let (at, number) = ((first.id(), tile), grounds.natural(first.id(), tile));
+    works::clear_natural(&transactions, &*grounds, OperationId(1), By::World, at, number, &[]).await?;
     let after: Vec<String> = store.snapshot().keys().cloned().collect();
     let deeds = after.iter().filter(|key| key.starts_with("deed/")).count();
     eprintln!(
@@ -211,7 +211,10 @@ async fn fill(folder: &Path, deeds: u64) -> Result<Value> {
     if !matches!(store.get("deed/1/0/0").await, Err(StoreError::Closed)) {
         bail!("the store did not close");
     }
-    eprintln!("{documents} documents of {} bytes each on average in {took:.0} s: {described}", bytes / documents.max(1));
+    eprintln!(
+        "{documents} documents of {} bytes each on average in {took:.0} s: {described}",
+        bytes / documents.max(1)
+    );
     Ok(json!({ "documents": documents, "deeds": deeds, "value_bytes": bytes, "seconds": took, "store": described }))
 }
 
@@ -284,5 +287,7 @@ async fn audit_in_fresh_process(store: &Path, islands: &Path) -> Result<Value> {
         "audited in {took:.0} s: clean; its own memory at the quarters {} MiB, at most {most:.1} (the mapped file not counted)",
         own.join(", ")
     );
-    Ok(json!({ "seconds": took, "clean": true, "documents": said["documents"], "quarters": quarters, "own_most_mib": most }))
+    Ok(
+        json!({ "seconds": took, "clean": true, "documents": said["documents"], "quarters": quarters, "own_most_mib": most }),
+    )
 }

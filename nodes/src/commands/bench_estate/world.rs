@@ -160,11 +160,8 @@ impl Hand {
         // An odd factor visits every chunk before any twice, and never a neighbour next.
         let all = SIDE_CHUNKS * SIDE_CHUNKS;
         let n = self.count.wrapping_mul(40_503) % all;
-        let chunk = Chunk {
-            island: IslandId(2 + self.task as u32),
-            x: (n % SIDE_CHUNKS) as u16,
-            y: (n / SIDE_CHUNKS) as u16,
-        };
+        let chunk =
+            Chunk { island: IslandId(2 + self.task as u32), x: (n % SIDE_CHUNKS) as u16, y: (n / SIDE_CHUNKS) as u16 };
         (chunk, self.count / all)
     }
 }

@@ -144,7 +144,8 @@ fn value(bytes: usize) -> Bytes {
 /// Takes away all documents of all yardsticks.
 pub(super) async fn clear(store: &Arc<dyn Store>) -> Result<()> {
     loop {
-        let page = store.scan(PREFIX, None, SCAN_LIMIT).await.context("could not look for the yardstick's documents")?;
+        let page =
+            store.scan(PREFIX, None, SCAN_LIMIT).await.context("could not look for the yardstick's documents")?;
         if page.is_empty() {
             return Ok(());
         }

@@ -6,6 +6,10 @@
 //! (`cargo test -p wildmesh-estate --test crash_points_land -- --nocapture`).
 #![allow(clippy::expect_used)]
 
+mod works;
+
+mod claims;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -13,9 +17,9 @@ use bytes::Bytes;
 use cartographer::geometry::{Chunk, IslandId, ObjectId, Tile};
 use estate::document::{Document, Migration, decode};
 use estate::land::checks::disagreements;
-use estate::land::claims::{self, Claim, Extension};
-use estate::land::works::{self, Building};
-use estate::land::{By, Footprint, GRACE_S, Grounds, HoldingDocument, ObjectDocument, Rotation, kinds};
+use estate::land::claims::{Claim, Extension, claim as claim_land, extend, give_away, give_up, pay};
+use estate::land::works::{Building, build, demolish, move_to};
+use estate::land::{By, Footprint, Grounds, HoldingDocument, ObjectDocument, Rotation, kinds};
 use estate::schedules::{Bounds, End, Report, Scenario, explore};
 use estate::store::{Outcome, SCAN_LIMIT, Store, Stored, WriteOptions};
 use estate::transaction::{
@@ -135,24 +139,24 @@ impl Ask {
             Ask::Build { by, id, footprint } => {
                 let kind = "hut".to_owned();
                 let hut = Building { id, kind, island: ISLAND, footprint, made_s: NOW_S, data: Map::new() };
-                works::build(node, &Plain, op, By::Player(by), &hut, &price()).await
+                build(node, &Plain, op, By::Player(by), &hut, &price()).await
             }
-            Ask::Demolish { by } => works::demolish(node, op, By::Player(by), OBJECT, &price()).await,
+            Ask::Demolish { by } => demolish(node, op, By::Player(by), OBJECT, &price()).await,
             Ask::Move { x, y } => {
                 let to = (Tile::new(x, y), Rotation::R90);
-                works::move_to(node, &Plain, op, By::Player(ANN), OBJECT, to, &price()).await
+                move_to(node, &Plain, op, By::Player(ANN), OBJECT, to, &price()).await
             }
             Ask::Claim { owner, holding, now_s } => {
                 let claim = Claim { holding, chunk, owner, now_s, paid_until_s: now_s + 10 };
-                claims::claim(node, &Plain, op, &claim, &[]).await
+                claim_land(node, &Plain, op, &claim, &[]).await
             }
             Ask::Extend { by, holding } => {
                 let extension = Extension { holding, chunk, by, now_s: NOW_S };
-                claims::extend(node, &Plain, op, &extension, &[]).await
+                extend(node, &Plain, op, &extension, &[]).await
             }
-            Ask::Pay { holding, now_s } => claims::pay(node, op, holding, now_s, 10, &[]).await,
-            Ask::GiveUp { by, holding } => claims::give_up(node, op, by, holding, chunk, &[]).await,
-            Ask::GiveAway { by, holding, to } => claims::give_away(node, op, by, holding, to, &[]).await,
+            Ask::Pay { holding, now_s } => pay(node, op, holding, now_s, 10, &[]).await,
+            Ask::GiveUp { by, holding } => give_up(node, op, by, holding, chunk, &[]).await,
+            Ask::GiveAway { by, holding, to } => give_away(node, op, by, holding, to, &[]).await,
         }
     }
 }
@@ -258,11 +262,14 @@ fn prove(scenario: &Scenario<Told>) -> Report {
     report
 }
 
-/// The usual faults, fewer schedules: these protocols make many calls. `WILDMESH_SCHEDULES=5` for five times as many.
+/// The usual faults, but less of everything, because these protocols make many calls: about a minute and a half on two cores.
+/// `WILDMESH_SCHEDULES=1` and more for the usual bounds with so many thousand schedules of each search.
 fn bounds() -> Bounds {
-    let times: u64 = std::env::var("WILDMESH_SCHEDULES").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     let usual = Bounds::default();
-    Bounds { schedules: 1_500 * times, random: usual.random * times, ..usual }
+    match std::env::var("WILDMESH_SCHEDULES").ok().and_then(|text| text.parse::<u64>().ok()) {
+        Some(thousands) => Bounds { schedules: 1_000 * thousands, random: 1_000 * thousands, ..usual },
+        None => Bounds { faults_alone: 1, preemptions_with_fault: 0, schedules: 1_300, random: 300, ..usual },
+    }
 }
 
 fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
@@ -326,90 +333,6 @@ fn keys_of(footprint: &Footprint, id: ObjectId) -> Vec<String> {
     deeds.chain([format!("object/{id}")]).collect()
 }
 
-#[test]
-fn a_build_across_four_chunks_asked_for_by_two_drivers_happens_once() {
-    let footprint = rectangle(15, 15, 2, 2);
-    let build = Ask::Build { by: ANN, id: OBJECT, footprint: footprint.clone() };
-    let scenario = scenario("one build twice", &[], &[(1, build.clone()), (1, build)]).check(move |end| {
-        let built = object(end, OBJECT)?.is_some();
-        let keys = if built { keys_of(&footprint, OBJECT) } else { Vec::new() };
-        check_sole(end, &keys, true, built)
-    });
-    prove(&scenario);
-}
-
-#[test]
-fn of_two_builds_that_overlap_across_four_chunks_at_most_one_stands() {
-    let (left, right) = (rectangle(15, 15, 2, 2), rectangle(16, 14, 2, 3));
-    let asks = [
-        (1, Ask::Build { by: ANN, id: OBJECT, footprint: left.clone() }),
-        (2, Ask::Build { by: BOB, id: ObjectId(11), footprint: right.clone() }),
-    ];
-    let scenario = scenario("two builds", &[], &asks).check(move |end| {
-        let built = [object(end, OBJECT)?.is_some(), object(end, ObjectId(11))?.is_some()];
-        let keys = match built {
-            [true, false] => keys_of(&left, OBJECT),
-            [false, true] => keys_of(&right, ObjectId(11)),
-            [false, false] => Vec::new(),
-            [true, true] => return Err("both stand".to_owned()),
-        };
-        ensure(end.faults > 0 || end.alone || built != [false, false], || "none stands".to_owned())?;
-        let codes: Vec<[&str; 2]> = end.told().map(Told::codes).collect();
-        let fits = codes.iter().flatten().all(|code| ["", "occupied"].contains(code));
-        ensure(end.faults > 0 || fits, || format!("{codes:?}"))?;
-        check(end, &keys, true, &[(1, built[0]), (2, built[1])])
-    });
-    prove(&scenario);
-}
-
-fn hut(footprint: &Footprint) -> Vec<Ask> {
-    vec![Ask::Build { by: ANN, id: OBJECT, footprint: footprint.clone() }]
-}
-
-#[test]
-fn a_demolition_asked_for_by_two_drivers_leaves_nothing() {
-    let footprint = rectangle(15, 15, 2, 2);
-    let demolish = Ask::Demolish { by: ANN };
-    let asks = [(1, demolish.clone()), (1, demolish)];
-    let scenario = scenario("one demolition twice", &hut(&footprint), &asks).check(move |end| {
-        let gone = object(end, OBJECT)?.is_none();
-        let keys = if gone { Vec::new() } else { keys_of(&footprint, OBJECT) };
-        check_sole(end, &keys, true, gone)
-    });
-    prove(&scenario);
-}
-
-#[test]
-fn a_move_onto_its_own_tiles_asked_for_by_two_drivers_happens_once() {
-    let (from, to) = (rectangle(15, 15, 3, 2), rectangle(16, 16, 3, 2));
-    let to = to.at(Tile::new(16, 16), Rotation::R90).expect("turned");
-    let asks = [(1, Ask::Move { x: 16, y: 16 }), (1, Ask::Move { x: 16, y: 16 })];
-    let scenario = scenario("one move twice", &hut(&from), &asks).check(move |end| {
-        let object = object(end, OBJECT)?.ok_or("it is gone")?;
-        let moved = object.footprint == to;
-        ensure(moved || object.footprint == from, || format!("it stands at {:?}", object.footprint))?;
-        check_sole(end, &keys_of(&object.footprint, OBJECT), true, moved)
-    });
-    prove(&scenario);
-}
-
-#[test]
-fn of_a_move_and_a_demolition_at_once_each_told_is_true() {
-    let from = rectangle(15, 15, 2, 2);
-    // Another ledger than the old place's.
-    let asks = [(1, Ask::Move { x: 47, y: 15 }), (2, Ask::Demolish { by: ANN })];
-    let scenario = scenario("move and demolition", &hut(&from), &asks).check(move |end| {
-        let object = object(end, OBJECT)?;
-        let purse: PurseDocument = left(end, "purse/1")?.ok_or("the purse is gone")?;
-        let gone = object.is_none();
-        // Whether it was moved before it went, only what was paid tells.
-        let moved = object.as_ref().map_or(purse.coins == COINS - 2 * PRICE, |object| object.footprint != from);
-        let keys = object.map_or(Vec::new(), |object| keys_of(&object.footprint, OBJECT));
-        check(end, &keys, true, &[(1, moved), (2, gone)])
-    });
-    prove(&scenario);
-}
-
 const FIRST: ObjectId = ObjectId(500);
 const SECOND: ObjectId = ObjectId(501);
 const FORMER: ObjectId = ObjectId(499);
@@ -417,146 +340,4 @@ const DEED: &str = "deed/1/3/3";
 
 fn claim(owner: ObjectId, holding: ObjectId, now_s: u64) -> Ask {
     Ask::Claim { owner, holding, now_s }
-}
-
-#[test]
-fn a_claim_asked_for_by_two_drivers_makes_one_holding() {
-    let asks = [(1, claim(ANN, FIRST, NOW_S)), (1, claim(ANN, FIRST, NOW_S))];
-    let scenario = scenario("one claim twice", &[], &asks).check(|end| {
-        let held = holding(end, FIRST)?.is_some();
-        let keys = if held { vec![DEED.to_owned(), format!("holding/{FIRST}")] } else { Vec::new() };
-        check_sole(end, &keys, false, held)
-    });
-    prove(&scenario);
-}
-
-#[test]
-fn of_two_claimants_of_free_land_at_most_one_wins() {
-    let asks = [(1, claim(ANN, FIRST, NOW_S)), (2, claim(BOB, SECOND, NOW_S))];
-    let scenario = scenario("two claimants", &[], &asks).check(|end| {
-        let held = [holding(end, FIRST)?.is_some(), holding(end, SECOND)?.is_some()];
-        let keys = match held {
-            [true, false] => vec![DEED.to_owned(), format!("holding/{FIRST}")],
-            [false, true] => vec![DEED.to_owned(), format!("holding/{SECOND}")],
-            [false, false] => Vec::new(),
-            [true, true] => return Err("both hold it".to_owned()),
-        };
-        ensure(end.faults > 0 || end.alone || held != [false, false], || "nobody holds it".to_owned())?;
-        check(end, &keys, false, &[(1, held[0]), (2, held[1])])
-    });
-    prove(&scenario);
-}
-
-#[test]
-fn of_two_claimants_of_expired_land_at_most_one_wins_and_the_former_owner_loses_it() {
-    let later_s = NOW_S + 10 + GRACE_S + 1;
-    let asks = [(1, claim(ANN, FIRST, later_s)), (2, claim(BOB, SECOND, later_s))];
-    let before = [claim(ObjectId(9), FORMER, NOW_S)];
-    let scenario = scenario("two claimants of expired land", &before, &asks).check(|end| {
-        let held = [FIRST, SECOND, FORMER].map(|id| holding(end, id).map(|held| held.map(|held| held.id)));
-        let held = held.into_iter().collect::<Result<Vec<_>, String>>()?;
-        let holders: Vec<ObjectId> = held.iter().flatten().copied().collect();
-        ensure(holders.len() == 1, || format!("it is held by {holders:?}"))?;
-        ensure(end.faults > 0 || end.alone || holders != [FORMER], || "nobody won".to_owned())?;
-        let keys = [DEED.to_owned(), format!("holding/{}", holders[0])];
-        check(end, &keys, false, &[(1, holders[0] == FIRST), (2, holders[0] == SECOND)])
-    });
-    prove(&scenario);
-}
-
-#[test]
-fn a_claim_of_expired_land_while_its_owner_pays_leaves_one_of_them_with_it() {
-    let later_s = NOW_S + 10 + GRACE_S + 1;
-    let asks = [(1, claim(ANN, FIRST, later_s)), (2, Ask::Pay { holding: FORMER, now_s: later_s })];
-    let before = [claim(ObjectId(9), FORMER, NOW_S)];
-    let scenario = scenario("claim of expired land and payment", &before, &asks).check(move |end| {
-        let (first, former) = (holding(end, FIRST)?, holding(end, FORMER)?);
-        let paid = former.as_ref().is_some_and(|former| former.paid_until_s == later_s + 10);
-        let holder = match (&first, &former) {
-            (Some(_), None) => FIRST,
-            (None, Some(_)) => FORMER,
-            _ => return Err(format!("{first:?} and {former:?}")),
-        };
-        ensure(end.faults > 0 || end.alone || paid || first.is_some(), || "neither happened".to_owned())?;
-        check(end, &[DEED.to_owned(), format!("holding/{holder}")], false, &[(1, first.is_some()), (2, paid)])
-    });
-    prove(&scenario);
-}
-
-#[test]
-fn a_build_that_clears_a_stale_pointer_while_the_holding_comes_back_loses_no_land() {
-    // The holding has the chunk beside; the deed of the area points to it, though it does not list it.
-    let stale = |scenario: Scenario<Told>| {
-        scenario.setup(|store| async move {
-            let beside = r#"{"v":1,"island":1,"x":4,"y":3,"stands":{},"holding":500}"#;
-            let stale = r#"{"v":1,"island":1,"x":3,"y":3,"stands":{},"holding":500}"#;
-            let holding =
-                r#"{"v":1,"id":500,"island":1,"owner":1,"chunks":[[4,3]],"paid_until_s":9000000,"since_s":0}"#;
-            let purse = format!(r#"{{"v":1,"coins":{COINS}}}"#);
-            for (key, text) in
-                [("deed/1/4/3", beside), (DEED, stale), ("holding/500", holding), ("purse/1", purse.as_str())]
-            {
-                let value = Bytes::copy_from_slice(text.as_bytes());
-                store.insert(key, value, WriteOptions::default()).await.expect("insert");
-            }
-        })
-    };
-    let footprint = rectangle(50, 50, 1, 1);
-    let asks = [
-        (1, Ask::Build { by: BOB, id: OBJECT, footprint: footprint.clone() }),
-        (2, Ask::Extend { by: ANN, holding: FIRST }),
-    ];
-    let scenario = stale(scenario("stale pointer", &[], &asks)).check(move |end| {
-        let (built, extended) =
-            (object(end, OBJECT)?.is_some(), holding(end, FIRST)?.is_some_and(|h| h.chunks.len() == 2));
-        let keys = ["deed/1/4/3".to_owned(), format!("holding/{FIRST}")].into_iter();
-        let area = (built || extended || end.documents.contains_key(DEED)).then_some(DEED.to_owned());
-        let hut = built.then(|| format!("object/{OBJECT}"));
-        let keys: Vec<String> = keys.chain(area).chain(hut).collect();
-        let paid = [(1, built)];
-        check(end, &keys, true, &paid)?;
-        let told = end.told().any(|told| told.op == 2 && told.surely() == Some(true));
-        ensure(!told || extended, || "an extension was told that did not happen".to_owned())
-    });
-    prove(&scenario);
-}
-
-#[test]
-fn a_chunk_given_up_and_claimed_at_once_is_never_held_twice() {
-    let asks = [(1, Ask::GiveUp { by: ObjectId(9), holding: FORMER }), (2, claim(ANN, FIRST, NOW_S))];
-    let before = [claim(ObjectId(9), FORMER, NOW_S)];
-    let scenario = scenario("give up and claim", &before, &asks).check(|end| {
-        let (former, first) = (holding(end, FORMER)?.is_some(), holding(end, FIRST)?.is_some());
-        let keys = match (former, first) {
-            (true, false) => vec![DEED.to_owned(), format!("holding/{FORMER}")],
-            (false, true) => vec![DEED.to_owned(), format!("holding/{FIRST}")],
-            (false, false) => Vec::new(),
-            (true, true) => return Err("it is held twice".to_owned()),
-        };
-        check(end, &keys, false, &[(1, !former), (2, first)])
-    });
-    prove(&scenario);
-}
-
-#[test]
-fn a_build_on_ones_own_land_while_it_is_given_away_is_paid_for_exactly_if_it_stands() {
-    let footprint = rectangle(47, 50, 2, 1);
-    let asks = [
-        (1, Ask::Build { by: ANN, id: OBJECT, footprint: footprint.clone() }),
-        (2, Ask::GiveAway { by: ANN, holding: FIRST, to: BOB }),
-    ];
-    let before = [claim(ANN, FIRST, NOW_S)];
-    let scenario = scenario("build and give away", &before, &asks).check(move |end| {
-        let built = object(end, OBJECT)?.is_some();
-        let given = holding(end, FIRST)?.ok_or("the holding is gone")?.owner == BOB;
-        let mut keys = vec![DEED.to_owned(), format!("holding/{FIRST}")];
-        if built {
-            keys.extend(["deed/1/2/3".to_owned(), format!("object/{OBJECT}")]);
-        }
-        ensure(end.faults > 0 || end.alone || given, || "it was not given away".to_owned())?;
-        check(end, &keys, true, &[(1, built)])?;
-        let told = end.told().any(|told| told.op == 2 && told.surely() == Some(true));
-        ensure(!told || given, || "a gift was told that did not happen".to_owned())
-    });
-    prove(&scenario);
 }
