@@ -343,8 +343,8 @@ pub struct BenchEstate {
     /// An empty store, or a folder in which to make one [default: a folder of its own, taken away afterwards]
     #[arg(long)]
     pub store: Option<StoreSpec>,
-    /// What the embedded store's writes survive: process, power or strict. The others are measured for comparison
-    #[arg(long, default_value_t = Durability::Process)]
+    /// What the embedded store's writes survive: process, power or strict. The others are measured for comparison, spread only
+    #[arg(long, default_value_t = Durability::Power)]
     pub durability: Durability,
     /// Instead: fill a store with this many deeds and three objects on each, open it and audit it
     #[arg(long)]

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cartographer::geometry::ObjectId;
 use estate::audit::audit;
@@ -16,13 +16,14 @@ use estate::player::{self, PlayerDocument};
 use estate::store::WriteOptions;
 use estate::transaction::{OperationId, TransactionError, Transactions};
 use nodes::cli::Wires;
-use nodes::client::{Connection, Gateway};
+use nodes::client::{ClientError, Connection, Gateway};
 use nodes::commands::up::{LocalConfig, LocalMesh};
 use nodes::frontend::Config;
 use nodes::methods::OpenSession;
 use nodes::protocol::HelloKind;
 use nodes::wiring::drivers::StoreSpec;
 use nodes::wiring::{Door, Node};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// How long a state is waited for.
@@ -54,10 +55,14 @@ async fn enter(mesh: &LocalMesh, name: &str, frontend: &str) -> (u64, Connection
 }
 
 async fn come_in(mesh: &LocalMesh, player: u64, frontend: &str) -> Connection {
+    try_to_come_in(mesh, player, frontend).await.unwrap()
+}
+
+async fn try_to_come_in(mesh: &LocalMesh, player: u64, frontend: &str) -> Result<Connection, ClientError> {
     let Door::Frontend(door) = &node(mesh, frontend).door else { panic!("{frontend} is no frontend") };
     let open = OpenSession { session: Uuid::new_v4(), player: ObjectId(player), island: None };
     let offer = door.sessions.open(&open).unwrap();
-    Connection::open(&offer.url, &offer.ticket, HelloKind::Ticket).await.unwrap().0
+    Connection::open(&offer.url, &offer.ticket, HelloKind::Ticket).await.map(|(connection, _)| connection)
 }
 
 /// Transactions of the gateway, which owns no player.
@@ -181,5 +186,32 @@ async fn a_dead_owner_is_passed_over_and_a_living_one_is_not() {
     }
     assert_eq!((held(&document(&mesh, ann).await, "wood"), held(&document(&mesh, bob).await, "wood")), (1, 8));
     clean(&mesh).await;
+    mesh.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_player_that_a_newer_node_has_written_is_refused_by_an_older_one_and_left_whole() {
+    let mesh = start().await;
+    let gateway = Gateway::new(&format!("http://{}", mesh.http)).unwrap();
+    let ann = gateway.create_account("ann", "correct horse").await.unwrap().player;
+    let bob = gateway.create_account("bob", "correct horse").await.unwrap().player;
+    transfer(estate(&mesh), OperationId(1), &leg(Place::Mint, Place::Player(bob), some("wood", 9))).await.unwrap();
+    let (store, key) = (estate(&mesh).store(), player::key(ann));
+    let stored = store.get(&key).await.unwrap().unwrap();
+    let mut value: serde_json::Value = serde_json::from_slice(&stored.value).unwrap();
+    (value["v"], value["wings"]) = (99.into(), 2.into());
+    let newer = value.to_string().into_bytes();
+    store.replace(&key, newer.clone().into(), stored.version, WriteOptions::default()).await.unwrap();
+
+    let refused = try_to_come_in(&mesh, ann, "frontend-1").await.expect_err("refused");
+    assert!(refused.to_string().contains("version 99"), "{refused}");
+    let legs = leg(Place::Player(bob), Place::Player(ann), some("wood", 4));
+    let refused = transfer(estate(&mesh), OperationId(2), &legs).await.expect_err("refused");
+    assert!(refused.to_string().contains("version 99"), "{refused}");
+    assert_eq!(store.get(&key).await.unwrap().unwrap().value, newer, "left whole");
+    // Whoever wanted to give is free again, and has all that was to be given.
+    assert_eq!(held(&document(&mesh, bob).await, "wood"), 9);
+    let legs = leg(Place::Player(bob), Place::Mint, some("wood", 9));
+    transfer(estate(&mesh), OperationId(3), &legs).await.unwrap();
     mesh.leave().await;
 }

@@ -50,10 +50,20 @@ pub async fn run(bench: BenchEstate) -> Result<()> {
     if bench.size {
         return size::run(&bench).await;
     }
+    let mut place = Place::of(&bench)?;
+    let figures = measure_all(&bench, &mut place).await;
+    place.close()?;
+    let figures = figures?;
+    if bench.json {
+        println!("{figures}");
+    }
+    Ok(())
+}
+
+async fn measure_all(bench: &BenchEstate, place: &mut Place) -> Result<Value> {
     let secret = drivers::secret()?;
     let seed = u64::from_le_bytes(std::array::from_fn(|i| secret[i]));
     let length = Duration::from_secs(bench.seconds);
-    let mut place = Place::of(&bench)?;
     let store = place.open(bench.durability).await?;
     let described = store.describe().await;
     eprintln!("{described}");
@@ -94,11 +104,7 @@ pub async fn run(bench: BenchEstate) -> Result<()> {
         figures.insert("durabilities".to_owned(), others.into());
     }
     figures.insert("audit".to_owned(), json!("clean"));
-    place.close()?;
-    if bench.json {
-        println!("{}", Value::Object(figures));
-    }
-    Ok(())
+    Ok(Value::Object(figures))
 }
 
 fn print_calls(calls: &BTreeMap<&'static str, Calls>) {
