@@ -56,6 +56,9 @@ pub const REMEMBERED: Duration = Duration::from_secs(15 * 60);
 /// The most documents that one transaction changes.
 pub const PARTS: usize = 16;
 
+/// How deep an effect may be nested: a reader of JSON bears 128 levels, and arbiters and documents add some of their own.
+pub const EFFECT_DEPTH: u32 = 64;
+
 const _: () = assert!(DRIVING.as_millis() < PATIENCE.as_millis());
 const _: () = assert!(PATIENCE.as_millis() * 10 < REMEMBERED.as_millis());
 
@@ -124,6 +127,15 @@ impl Part {
         // Effects are plain enums of our own; none has a map with keys that are not text.
         let effect = serde_json::to_value(effect).unwrap_or(Value::Null);
         Part { key: key.into(), effect }
+    }
+}
+
+/// True if a value has at most so many levels of lists and maps within one another.
+pub(crate) fn is_shallow(value: &Value, levels: u32) -> bool {
+    match value {
+        Value::Array(values) => levels > 0 && values.iter().all(|value| is_shallow(value, levels - 1)),
+        Value::Object(fields) => levels > 0 && fields.values().all(|value| is_shallow(value, levels - 1)),
+        _ => true,
     }
 }
 

@@ -134,9 +134,14 @@ pub fn pack<T: Serialize>(body: &T) -> Bytes {
     rmp_serde::to_vec(body).unwrap_or_default().into()
 }
 
+/// How deep a body may be nested: more than any has, and little enough for the stack of any task.
+const DEPTH: usize = 96;
+
 /// Reads a MessagePack body.
 pub fn unpack<T: DeserializeOwned>(body: &[u8]) -> Result<T, CallRefusal> {
-    rmp_serde::from_slice(body).map_err(CallRefusal::malformed)
+    let mut reader = rmp_serde::Deserializer::from_read_ref(body);
+    reader.set_max_depth(DEPTH);
+    T::deserialize(&mut reader).map_err(CallRefusal::malformed)
 }
 
 #[cfg(test)]
@@ -161,5 +166,39 @@ mod tests {
         assert_eq!(runs[&IslandId(1)], [Run(0, 0, 3), Run(0, 4, 1), Run(1, 5, 1)]);
         assert_eq!(runs[&IslandId(2)], [Run(9, 9, 1)]);
         assert_eq!(serde_json::to_string(&runs).unwrap(), r#"{"1":[[0,0,3],[0,4,1],[1,5,1]],"2":[[9,9,1]]}"#);
+    }
+
+    #[test]
+    fn a_body_that_is_nested_without_end_is_refused_on_the_stack_of_any_task() {
+        // A step's effect is whatever its sender likes: here lists within lists.
+        let step = estate::transaction::Step {
+            key: "player/1".to_owned(),
+            intent: estate::transaction::Intent {
+                arbiter: "transfer/0".to_owned(),
+                op: estate::transaction::OperationId(1),
+                token: 1,
+            },
+            act: estate::transaction::participant::Act::Guarded { effect: serde_json::Value::Array(Vec::new()) },
+        };
+        let whole = pack(&step);
+        assert_eq!(unpack::<estate::transaction::Step>(&whole).unwrap(), step);
+        let deepest =
+            (0..estate::transaction::EFFECT_DEPTH).fold(serde_json::Value::Null, |v, _| serde_json::json!([v]));
+        let act = estate::transaction::participant::Act::Mark { effect: deepest, closed: Some(1) };
+        let deepest = estate::transaction::Step { act, ..step };
+        assert_eq!(
+            unpack::<estate::transaction::Step>(&pack(&deepest)).unwrap(),
+            deepest,
+            "what a transaction may hold"
+        );
+        for depth in [1_000_000, 1_000, 100] {
+            // The empty list at the end becomes a list of one that begins the nest.
+            let mut body = whole[..whole.len() - 1].to_vec();
+            body.extend(std::iter::repeat_n(0x91, depth));
+            body.push(0x90);
+            let small = std::thread::Builder::new().stack_size(1 << 20);
+            let read = small.spawn(move || unpack::<estate::transaction::Step>(&body).is_err()).unwrap();
+            assert!(read.join().unwrap(), "{depth} levels");
+        }
     }
 }

@@ -15,15 +15,20 @@ use mesh::registry::{self, District};
 use mesh::{CallRefusal, IncomingCall, Mesh, NodeId};
 use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Duration, timeout};
 
 use crate::methods::{ESTATE_TAKE, pack, unpack};
+
+/// How long a keeper is waited for: as long as a peer waits for the answer to its call.
+const ANSWERED: Duration = Duration::from_secs(2);
 
 /// A step that waits for the keeper of its document.
 #[derive(Debug)]
 pub struct Take {
     /// The step.
     pub step: Step,
-    /// Where the answer goes. Dropped: the document is not kept here any more.
+    /// Where the answer goes. Dropped: the document is not kept here any more. Closed: nobody waits any more, and the step
+    /// need not be taken.
     pub reply: oneshot::Sender<Result<Stepped, TransactionError>>,
 }
 
@@ -50,9 +55,12 @@ impl Hands {
         let absent = || TransactionError::Busy(step.key.clone());
         let keeper = self.lock().get(&step.key).cloned().ok_or_else(absent)?;
         let (reply, answer) = oneshot::channel();
-        // A keeper with a full queue is waited for: its queue is short, and the asker has its own deadline.
-        keeper.send(Take { step: step.clone(), reply }).await.map_err(|_| absent())?;
-        answer.await.map_err(|_| absent())?
+        let asked = async {
+            // A keeper with a full queue is waited for: its queue is short.
+            keeper.send(Take { step: step.clone(), reply }).await.map_err(|_| absent())?;
+            answer.await.map_err(|_| absent())?
+        };
+        timeout(ANSWERED, asked).await.map_err(|_| absent())?
     }
 
     /// Answers the calls that are about documents held here.
@@ -129,4 +137,30 @@ impl Owners for MeshOwners {
 
 fn lives_in(record: &mesh::NodeRecord, owner: &Owner) -> bool {
     record.node.as_str() == owner.node && record.incarnation.0 == owner.incarnation
+}
+
+#[cfg(test)]
+mod tests {
+    use estate::transaction::participant::Act;
+    use estate::transaction::{Intent, OperationId};
+
+    use super::*;
+
+    fn step() -> Step {
+        let intent = Intent { arbiter: String::new(), op: OperationId(1), token: 1 };
+        Step { key: "player/1".to_owned(), intent, act: Act::Clear }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_keeper_that_does_not_answer_is_not_waited_for_without_end() {
+        let hands = Hands::default();
+        let (door, mut takes) = mpsc::channel(1);
+        hands.hold("player/1", door);
+        // The first waits for its answer, the second for room in the queue.
+        let step = step();
+        let both = async { tokio::join!(hands.take(&step), hands.take(&step)) };
+        let told = timeout(Duration::from_secs(60), both).await.expect("both end");
+        assert!(matches!(told, (Err(TransactionError::Busy(_)), Err(TransactionError::Busy(_)))), "{told:?}");
+        assert!(takes.try_recv().expect("it came").reply.is_closed(), "the keeper sees that nobody waits any more");
+    }
 }

@@ -146,8 +146,16 @@ impl Doubts<'_> {
     }
 
     async fn intent(&mut self, intent: &Intent) -> Result<(), DocumentError> {
-        let entry = look(self.store, &intent.arbiter, intent.op).await?;
-        let entry = entry.filter(|entry| entry.token == intent.token);
+        let entry = match look(self.store, &intent.arbiter, intent.op).await {
+            Ok(entry) => entry.filter(|entry| entry.token == intent.token),
+            Err(DocumentError::Store(error)) if !matches!(error, StoreError::Invalid(_)) => return Err(error.into()),
+            // What names itself no arbiter holds its document for ever: nobody can tell what became of it.
+            Err(error) => {
+                let text = format!("held by operation {} in {:?}: {error}", intent.op, intent.arbiter);
+                self.add_attempt(Rule::Intent, intent.op, intent.token, text);
+                return Ok(());
+            }
+        };
         let kind = if is_transfer(&intent.arbiter) { "transfer" } else { "entry" };
         let text = match entry.map(|entry| entry.state) {
             Some(State::Pending) => {

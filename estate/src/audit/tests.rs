@@ -282,3 +282,15 @@ async fn a_store_that_fails_ends_the_audit() {
     let failed = audit(&estate, false, &mut |_| {}).await;
     assert!(matches!(failed, Err(StoreError::Unavailable(_))), "{failed:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_intent_that_names_what_can_be_no_arbiter_is_a_finding_and_does_not_end_the_audit() {
+    for arbiter in ["", "a\u{1}b", "player/1", "nothing", &"x".repeat(300)] {
+        let store = world().await;
+        let intent = json!({"arbiter": arbiter, "op": OperationId(9), "token": 1});
+        edit(&store, "player/2", |player| player["marks"] = json!({"intent": intent})).await;
+        let report = check(&store, false).await;
+        let found: Vec<(&str, Rule)> = report.findings.iter().map(|f| (f.key.as_str(), f.rule)).collect();
+        assert_eq!(found, [("player/2", Rule::Intent)], "{arbiter:?}");
+    }
+}

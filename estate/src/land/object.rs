@@ -10,13 +10,16 @@ use serde_json::{Map, Value};
 use super::footprint::{Footprint, Rotation};
 use super::{codes, number_in};
 use crate::document::{Document, Migration};
-use crate::transaction::{Kind, Marks, OperationId, Refusal};
+use crate::transaction::{Kind, Marks, OperationId, Refusal, is_shallow};
 
 /// The longest name of a sort of object, in bytes.
 pub const SORT_BYTES: usize = 32;
 
 /// The most bytes of JSON that the game keeps about one object.
 pub const DATA_BYTES: usize = 32 * 1024;
+
+/// How deep what the game keeps about one object may be nested.
+pub const DATA_DEPTH: u32 = 32;
 
 /// One object, under `object/ID`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -224,6 +227,11 @@ fn check_data(document: &ObjectDocument) -> Result<(), Refusal> {
     let bytes = serde_json::to_vec(&document.data).map_or(usize::MAX, |text| text.len());
     if bytes > DATA_BYTES {
         let why = format!("{bytes} bytes of data about object {}; the bound is {DATA_BYTES}", document.id);
+        return Err(Refusal::new(codes::TOO_LARGE, why));
+    }
+    // What is nested deeper than a reader bears could be written and never read again.
+    if !document.data.values().all(|value| is_shallow(value, DATA_DEPTH)) {
+        let why = format!("data about object {} of more than {DATA_DEPTH} levels", document.id);
         return Err(Refusal::new(codes::TOO_LARGE, why));
     }
     Ok(())

@@ -4,7 +4,8 @@
 //! saving fails the memory stays changed and *unsaved*, and every later step saves before it answers, so that "already" is
 //! never said of what a crash could still undo. An owner that was fenced NEVER answers a step.
 
-use super::{Claimed, Owner, PlayerDocument, PlayerError, key, save};
+use super::{Claimed, Owner, PlayerDocument, PlayerError, find, key, save};
+use crate::document::DocumentError;
 use crate::goods::{BAG, GoodsEffect};
 use crate::store::Ack;
 use crate::transaction::participant::{self, Act, Step, Stepped};
@@ -83,6 +84,11 @@ pub async fn take(
     if matches!(step.act, Act::Mark { .. }) && !held && !transactions.may_mark(&step.intent).await? {
         return Ok(Stepped::Already);
     }
+    // Whoever is told that an effect is applied closes its transaction: an owner of old, that does not know yet of the heir
+    // in whose document the intent stands, MUST NOT say so.
+    if matches!(step.act, Act::Apply { .. }) && !held {
+        check_owned(transactions, claimed, step).await?;
+    }
     let stepped = participant::take(&PlayerKind, &mut claimed.document, step);
     if stepped == Stepped::Taken {
         claimed.unsaved = true;
@@ -97,6 +103,19 @@ async fn settle(transactions: &Transactions, claimed: &mut Claimed, step: &Step)
         Ok(()) => Ok(()),
         Err(PlayerError::Document(error)) => Err(TransactionError::Document(error)),
         Err(PlayerError::Fenced { .. } | PlayerError::IdTaken(_)) => Err(fenced(claimed, step)),
+    }
+}
+
+/// An error if the document is not owned here any more, or cannot be read.
+async fn check_owned(transactions: &Transactions, claimed: &mut Claimed, step: &Step) -> Result<(), TransactionError> {
+    match find(&**transactions.store(), claimed.document.id).await {
+        // Whatever others write raises the epoch.
+        Ok(Some(kept)) if kept.document.epoch == claimed.owner.epoch => Ok(()),
+        Ok(_) | Err(DocumentError::Newer { .. }) => {
+            claimed.over = true;
+            Err(fenced(claimed, step))
+        }
+        Err(error) => Err(TransactionError::Unknown { op: step.intent.op, why: error.to_string() }),
     }
 }
 

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{OperationId, Part, REMEMBERED};
-use crate::document::{Attempts, Document, DocumentError, Migration, encode, peek};
-use crate::store::{Ack, Expiry, Outcome, Store, StoreError, WriteOptions};
+use crate::document::{Attempts, Document, DocumentError, Kept, Migration, encode, peek};
+use crate::store::{Ack, Expiry, Outcome, Store, StoreError, Version, WriteOptions};
 
 /// The most transactions that one ledger decides at a time.
 pub const LEDGER_ENTRIES: usize = 64;
@@ -170,10 +170,9 @@ pub(super) enum Change {
 }
 
 /// What was found when a transaction was to begin.
-#[derive(Debug)]
 pub(super) enum Begun {
-    /// The arbiter stands, pending, with the caller's token.
-    Mine,
+    /// The arbiter stands, pending, with the caller's token; as it was written, if that is known.
+    Mine(Option<Read>),
     /// The operation has happened, and all is clear.
     Done,
     /// An entry of another attempt stands: pending or committed.
@@ -251,7 +250,7 @@ pub(super) async fn begin(
             }
         };
         match found {
-            Some(found) if found.token == entry.token && found.state == State::Pending => return Ok(Begun::Mine),
+            Some(found) if found.token == entry.token && found.state == State::Pending => return Ok(Begun::Mine(None)),
             // A token that may have stood once is never written again.
             None if doubt => return Ok(Begun::Over),
             Some(found) if found.state == State::Aborted && (doubt || found.token == entry.token) => {
@@ -280,7 +279,7 @@ pub(super) async fn begin(
             }
         }
         match write(store, arbiter, op, document, Change::Put(entry.clone())).await {
-            Ok(()) => return Ok(Begun::Mine),
+            Ok(written) => return Ok(Begun::Mine(Some(written))),
             Err(DocumentError::Store(error)) => {
                 doubt |= error.outcome() == Outcome::Maybe;
                 attempts.after(error).await?;
@@ -298,33 +297,61 @@ pub(super) async fn change(
     op: OperationId,
     decide: impl Fn(&Entry) -> Change,
 ) -> Result<Option<Entry>, DocumentError> {
+    change_held(store, arbiter, op, None, decide).await.map(|(entry, _)| entry)
+}
+
+/// The same from the arbiter as the caller has just written it: read only if somebody has written since. Gives it as it is
+/// written now.
+pub(super) async fn change_held(
+    store: &dyn Store,
+    arbiter: &str,
+    op: OperationId,
+    mut held: Option<Read>,
+    decide: impl Fn(&Entry) -> Change,
+) -> Result<(Option<Entry>, Option<Read>), DocumentError> {
     let mut attempts = Attempts::new();
     loop {
-        let (document, found) = match read(store, arbiter, op).await {
-            Ok(read) => read,
-            Err(error) => {
-                attempts.after_reading(error).await?;
-                continue;
+        let (document, found) = match held.take() {
+            Some(held) => {
+                let found = held.entry(op);
+                (held, found)
             }
+            None => match read(store, arbiter, op).await {
+                Ok(read) => read,
+                Err(error) => {
+                    attempts.after_reading(error).await?;
+                    continue;
+                }
+            },
         };
-        let Some(entry) = found else { return Ok(None) };
+        let Some(entry) = found else { return Ok((None, None)) };
         let change = decide(&entry);
         let after = match &change {
-            Change::Leave => return Ok(Some(entry)),
+            Change::Leave => return Ok((Some(entry), None)),
             Change::Put(entry) => Some(entry.clone()),
             Change::Drop => None,
         };
         match write(store, arbiter, op, document, change).await {
-            Ok(()) => return Ok(after),
+            Ok(written) => return Ok((after, Some(written))),
             Err(DocumentError::Store(error)) => attempts.after(error).await?,
             Err(error) => return Err(error),
         }
     }
 }
 
-enum Read {
+/// An arbiter as it was read, or has just been written.
+pub(super) enum Read {
     Transfer(Option<crate::document::Kept<TransferDocument>>),
     Ledger(Option<crate::document::Kept<LedgerDocument>>),
+}
+
+impl Read {
+    fn entry(&self, op: OperationId) -> Option<Entry> {
+        match self {
+            Read::Transfer(kept) => kept.as_ref().map(|kept| kept.document.entry.clone()),
+            Read::Ledger(kept) => kept.as_ref().and_then(|kept| kept.document.entries.get(&op).cloned()),
+        }
+    }
 }
 
 async fn read(store: &dyn Store, arbiter: &str, op: OperationId) -> Result<(Read, Option<Entry>), DocumentError> {
@@ -344,10 +371,10 @@ async fn write(
     op: OperationId,
     read: Read,
     change: Change,
-) -> Result<(), DocumentError> {
-    let (value, version, expiry, ack) = match read {
+) -> Result<Read, DocumentError> {
+    let (mut written, value, version, expiry, ack) = match read {
         Read::Transfer(kept) => {
-            let Change::Put(entry) = change else { return Ok(()) };
+            let Change::Put(entry) = change else { return Ok(Read::Transfer(kept)) };
             // What is committed stays until all participants are clear; everything else is only memory.
             let expiry = if entry.state == State::Committed { Expiry::Never } else { Expiry::In(REMEMBERED) };
             let ack = if entry.state == State::Done { Ack::Early } else { Ack::Durable };
@@ -356,7 +383,8 @@ async fn write(
                 None => (Map::new(), None),
             };
             let document = TransferDocument { v: TransferDocument::VERSION, entry, rest };
-            (encode(&document)?, version, expiry, ack)
+            let value = encode(&document)?;
+            (Read::Transfer(Some(Kept { document, version: Version(0) })), value, version, expiry, ack)
         }
         Read::Ledger(kept) => {
             let (mut document, version) = match kept {
@@ -369,16 +397,22 @@ async fn write(
             match change {
                 Change::Put(entry) => document.entries.insert(op, entry),
                 Change::Drop => document.entries.remove(&op),
-                Change::Leave => return Ok(()),
+                Change::Leave => return Ok(Read::Ledger(None)),
             };
             let expiry = if document.entries.is_empty() { Expiry::In(REMEMBERED) } else { Expiry::Never };
-            (encode(&document)?, version, expiry, Ack::Durable)
+            let value = encode(&document)?;
+            (Read::Ledger(Some(Kept { document, version: Version(0) })), value, version, expiry, Ack::Durable)
         }
     };
     let options = WriteOptions { expiry, ack };
-    match version {
+    let now = match version {
         Some(version) => store.replace(arbiter, value, version, options).await?,
         None => store.insert(arbiter, value, options).await?,
     };
-    Ok(())
+    match &mut written {
+        Read::Transfer(Some(kept)) => kept.version = now,
+        Read::Ledger(Some(kept)) => kept.version = now,
+        Read::Transfer(None) | Read::Ledger(None) => {}
+    }
+    Ok(written)
 }

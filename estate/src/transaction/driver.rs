@@ -7,13 +7,14 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
-use super::arbiter::{self, Begun, Change, Entry, State, digest, transfer_key};
-use super::participant::{Act, Kind, Outcome, Step, Stepped};
+use super::arbiter::{self, Begun, Change, Entry, Read, State, digest, transfer_key};
+use super::participant::{Act, AnyDocument, Kind, Outcome, Step, Stepped};
 use super::{
-    DRIVING, Intent, OperationId, PARTS, PATIENCE, Part, REMEMBERED, Refusal, Request, TransactionError, Transactions,
+    DRIVING, EFFECT_DEPTH, Intent, OperationId, PARTS, PATIENCE, Part, REMEMBERED, Refusal, Request, TransactionError,
+    Transactions, is_shallow,
 };
 use crate::document::{Attempts, Kept, peek};
-use crate::store::{StoreError, WriteOptions};
+use crate::store::{StoreError, Version};
 
 /// The first pause of whoever waits for another transaction; each further one is twice as long.
 const PAUSE_FIRST: Duration = Duration::from_millis(2);
@@ -34,6 +35,12 @@ enum Settled {
     Pending,
 }
 
+/// A document as it lies in the store at a version; none lies there if there is no version.
+struct Held<'a> {
+    document: Box<dyn AnyDocument + 'a>,
+    version: Option<Version>,
+}
+
 /// Growing pauses of one who waits, a little different for each so that they do not come back together.
 struct Pauses {
     next: Duration,
@@ -50,6 +57,18 @@ impl Pauses {
         self.spread = self.spread.rotate_right(8);
         sleep(self.next + extra).await;
         self.next = (self.next * 2).min(PAUSE_MOST);
+    }
+}
+
+/// What kept another transaction from being settled, as told by one that found it in its way: nothing is said of its own
+/// outcome but that the document is busy.
+fn of_another(key: &str, error: TransactionError) -> TransactionError {
+    match error {
+        TransactionError::Stuck { .. } | TransactionError::Unknown { .. } | TransactionError::Refused(_) => {
+            tracing::warn!(key, %error, "the transaction that holds a document cannot be settled");
+            TransactionError::Busy(key.to_owned())
+        }
+        error => error,
     }
 }
 
@@ -76,8 +95,8 @@ impl Transactions {
         loop {
             let intent = Intent { arbiter: arbiter.clone(), op: request.op, token: self.token() };
             let entry = Entry { token: intent.token, state: State::Pending, digest, parts: request.parts.clone() };
-            match arbiter::begin(&*self.store, &arbiter, request.op, &entry).await? {
-                Begun::Mine => {}
+            let held = match arbiter::begin(&*self.store, &arbiter, request.op, &entry).await? {
+                Begun::Mine(held) => held,
                 Begun::Done => return Ok(()),
                 Begun::Misused => {
                     let why = format!("operation {} was used for something else", request.op);
@@ -90,7 +109,7 @@ impl Transactions {
                 Begun::Over => continue,
                 Begun::Full => return Err(TransactionError::Busy(arbiter)),
                 Begun::Theirs(theirs) => {
-                    self.settle_entry(&arbiter, request.op, &theirs).await?;
+                    self.settle_own(&arbiter, request.op, &theirs).await?;
                     if started.elapsed() >= DRIVING {
                         let why = "another driver is at it".to_owned();
                         return Err(TransactionError::Unknown { op: request.op, why });
@@ -98,13 +117,16 @@ impl Transactions {
                     pauses.pause().await;
                     continue;
                 }
-            }
-            if let Err(error) = self.mark_all(&intent, &request.parts, started).await {
-                self.give_up(&intent, &request.parts).await;
-                return self.unless_happened(&arbiter, request.op, error).await;
-            }
-            if self.commit(&intent, started).await? {
-                self.finish(&intent, &entry).await;
+            };
+            let marked = match self.mark_all(&intent, &request.parts, started).await {
+                Ok(marked) => marked,
+                Err(error) => {
+                    self.give_up(&intent, &request.parts).await;
+                    return self.unless_happened(&arbiter, request.op, error).await;
+                }
+            };
+            if let Some(held) = self.commit(&intent, held, started).await? {
+                self.finish(&intent, &entry, held, marked).await;
                 return Ok(());
             }
             // Somebody lost patience with this attempt. What it left is cleared, and it is tried anew.
@@ -143,7 +165,7 @@ impl Transactions {
                 Some(entry) if entry.state == State::Done => return Ok(true),
                 Some(entry) if entry.state == State::Aborted => return Ok(false),
                 Some(entry) => {
-                    if self.settle_entry(&arbiter, op, &entry).await? == Settled::Pending {
+                    if self.settle_own(&arbiter, op, &entry).await? == Settled::Pending {
                         pauses.pause().await;
                     }
                 }
@@ -191,6 +213,11 @@ impl Transactions {
         request.parts.sort_by(|a, b| a.key.cmp(&b.key));
         for part in &request.parts {
             self.kinds.of(&part.key)?;
+            // An arbiter that nobody can read would hold its documents for ever; a ledger, all land of its area.
+            if !is_shallow(&part.effect, EFFECT_DEPTH) {
+                let why = format!("an effect on {} of more than {EFFECT_DEPTH} levels", part.key);
+                return Err(Refusal::new("malformed", why).into());
+            }
         }
         if let Some(pair) = request.parts.windows(2).find(|pair| pair[0].key == pair[1].key) {
             return Err(Refusal::new("malformed", format!("two parts change {}", pair[0].key)).into());
@@ -199,18 +226,29 @@ impl Transactions {
     }
 
     /// Marks every participant, in the order of their keys, so that of two transactions one always gets through.
-    async fn mark_all(&self, intent: &Intent, parts: &[Part], started: Instant) -> Result<(), TransactionError> {
+    /// Gives them as they were written, so that nothing is read again if nobody else writes.
+    async fn mark_all(
+        &self,
+        intent: &Intent,
+        parts: &[Part],
+        started: Instant,
+    ) -> Result<Vec<Option<Held<'_>>>, TransactionError> {
+        let mut marked = Vec::with_capacity(parts.len());
         for part in parts {
             let mut pauses = Pauses::new(intent.token);
             let mut closed = None;
             loop {
                 let act = Act::Mark { effect: part.effect.clone(), closed };
                 let step = Step { key: part.key.clone(), intent: intent.clone(), act };
-                match self.take(&step).await? {
-                    Stepped::Taken | Stepped::Already => break,
+                let (stepped, held) = self.take_held(&step, None).await?;
+                match stepped {
+                    Stepped::Taken | Stepped::Already => {
+                        marked.push(held);
+                        break;
+                    }
                     Stepped::Refused(refusal) => return Err(refusal.into()),
                     Stepped::Unclosed(last) => {
-                        self.close(&last).await?;
+                        self.close(&last).await.map_err(|error| of_another(&part.key, error))?;
                         closed = Some(last.token);
                     }
                     Stepped::Busy(other) => {
@@ -225,11 +263,17 @@ impl Transactions {
                 }
             }
         }
-        Ok(())
+        Ok(marked)
     }
 
-    /// The moment of truth. False if this attempt was aborted, or if all of it is over.
-    async fn commit(&self, intent: &Intent, started: Instant) -> Result<bool, TransactionError> {
+    /// The moment of truth. None if this attempt was aborted, or if all of it is over; else the arbiter as it was written,
+    /// if that is known.
+    async fn commit(
+        &self,
+        intent: &Intent,
+        held: Option<Read>,
+        started: Instant,
+    ) -> Result<Option<Option<Read>>, TransactionError> {
         let commit = |entry: &Entry| match entry.state {
             State::Pending if entry.token == intent.token => {
                 Change::Put(Entry { state: State::Committed, ..entry.clone() })
@@ -237,30 +281,47 @@ impl Transactions {
             _ => Change::Leave,
         };
         let unknown = |why: String| TransactionError::Unknown { op: intent.op, why };
-        let entry = arbiter::change(&*self.store, &intent.arbiter, intent.op, commit).await;
-        match entry.map_err(|error| unknown(error.to_string()))? {
-            Some(entry) if entry.token == intent.token => Ok(matches!(entry.state, State::Committed | State::Done)),
-            Some(_) => Ok(false),
+        let changed = arbiter::change_held(&*self.store, &intent.arbiter, intent.op, held, commit).await;
+        let (entry, held) = changed.map_err(|error| unknown(error.to_string()))?;
+        match entry {
+            Some(entry) if entry.token == intent.token => {
+                Ok(matches!(entry.state, State::Committed | State::Done).then_some(held))
+            }
+            Some(_) => Ok(None),
+            // Only time takes a transfer's arbiter away, though this driver's own clock may have stood still meanwhile.
+            None if arbiter::is_transfer(&intent.arbiter) => Err(unknown("its memory has expired".to_owned())),
             // Memories have their time: whoever slept longer cannot tell what became of its own commit.
             None if started.elapsed() >= REMEMBERED / 2 => Err(unknown("its driver slept for too long".to_owned())),
             // Dropped undone; or finished by others after a commit whose reply was lost, and then nothing of it is left to
             // be cleared. A memory of the operation does not tell which: it may be another attempt's, and then what this
             // one has marked since MUST NOT be applied. The operation is begun anew, which knows a done one.
-            None => Ok(false),
+            None => Ok(None),
         }
     }
 
     /// Applies a committed transaction to all participants and closes its arbiter. What fails is left to whoever meets it.
-    async fn finish(&self, intent: &Intent, entry: &Entry) {
-        if let Err(error) = self.try_finish(intent, entry).await {
+    async fn finish(&self, intent: &Intent, entry: &Entry, held: Option<Read>, marked: Vec<Option<Held<'_>>>) {
+        if let Err(error) = self.try_finish_held(intent, entry, held, marked).await {
             tracing::warn!(op = %intent.op, %error, "a committed operation is left for others to finish");
         }
     }
 
     async fn try_finish(&self, intent: &Intent, entry: &Entry) -> Result<(), TransactionError> {
-        let applied = entry.parts.iter().map(|part| async {
+        self.try_finish_held(intent, entry, None, Vec::new()).await
+    }
+
+    async fn try_finish_held(
+        &self,
+        intent: &Intent,
+        entry: &Entry,
+        held: Option<Read>,
+        marked: Vec<Option<Held<'_>>>,
+    ) -> Result<(), TransactionError> {
+        let marked = marked.into_iter().chain(std::iter::repeat_with(|| None));
+        let applied = entry.parts.iter().zip(marked).map(|(part, marked)| async {
             let act = Act::Apply { effect: part.effect.clone() };
-            match self.take(&Step { key: part.key.clone(), intent: intent.clone(), act }).await? {
+            let step = Step { key: part.key.clone(), intent: intent.clone(), act };
+            match self.take_held(&step, marked).await?.0 {
                 Stepped::Refused(refusal) => {
                     Err(TransactionError::Stuck { key: part.key.clone(), op: intent.op, why: refusal.why })
                 }
@@ -279,7 +340,7 @@ impl Transactions {
             State::Committed if entry.token == intent.token => Change::Drop,
             _ => Change::Leave,
         };
-        arbiter::change(&*self.store, &intent.arbiter, intent.op, done).await?;
+        arbiter::change_held(&*self.store, &intent.arbiter, intent.op, held, done).await?;
         self.known.close(intent.token);
         Ok(())
     }
@@ -320,13 +381,7 @@ impl Transactions {
     /// Settles another transaction's intent that stands in the way of one's own. What becomes of the other is never told as
     /// the outcome of one's own: a document whose holder cannot be finished is busy.
     async fn settle_other(&self, key: &str, other: &Intent) -> Result<Settled, TransactionError> {
-        self.settle_intent(key, other).await.map_err(|error| match error {
-            TransactionError::Stuck { .. } | TransactionError::Unknown { .. } | TransactionError::Refused(_) => {
-                tracing::warn!(key, %error, "the transaction that holds a document cannot be settled");
-                TransactionError::Busy(key.to_owned())
-            }
-            error => error,
-        })
+        self.settle_intent(key, other).await.map_err(|error| of_another(key, error))
     }
 
     /// Settles an intent that was met in the document under `key`. The document MUST have been read before.
@@ -344,6 +399,15 @@ impl Transactions {
         let step = Step { key: key.to_owned(), intent: intent.clone(), act: Act::Clear };
         self.take(&step).await?;
         Ok(Settled::Clear)
+    }
+
+    /// Settles what another driver has made of one's own operation. What keeps it from being finished is never told as if it
+    /// had not happened.
+    async fn settle_own(&self, arbiter: &str, op: OperationId, entry: &Entry) -> Result<Settled, TransactionError> {
+        self.settle_entry(arbiter, op, entry).await.map_err(|error| match error {
+            TransactionError::Stuck { .. } | TransactionError::Unknown { .. } => error,
+            error => TransactionError::Unknown { op, why: error.to_string() },
+        })
     }
 
     /// Finishes a committed entry, or aborts a pending one that has tried patience for long enough.
@@ -368,10 +432,27 @@ impl Transactions {
         }
         let entry = arbiter::look(&*self.store, &last.arbiter, last.op).await?;
         if let Some(entry) = entry.filter(|entry| entry.token == last.token && entry.state == State::Committed) {
-            self.try_finish(last, &entry).await?;
+            match self.try_finish(last, &entry).await {
+                Ok(()) => {}
+                // It is found again by the intent that stands there still: this document need not wait for that one.
+                Err(_) if self.stands(last, &entry.parts).await? => return Ok(()),
+                Err(error) => return Err(error),
+            }
         }
         self.known.close(last.token);
         Ok(())
+    }
+
+    /// True if the intent stands in one of these documents, or may stand in one that cannot be read.
+    async fn stands(&self, intent: &Intent, parts: &[Part]) -> Result<bool, TransactionError> {
+        for part in parts {
+            let kind = self.kinds.of(&part.key)?;
+            let Some(stored) = self.store.get(&part.key).await? else { continue };
+            if kind.head(&part.key, &stored.value).map_or(true, |head| head.marks.intent.as_ref() == Some(intent)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Settles what has stood in a ledger for longer than patience allows.
@@ -410,11 +491,13 @@ impl Transactions {
     /// Settles whatever transaction holds the document under `key`, as reading it would.
     pub async fn settle(&self, key: &str) -> Result<(), TransactionError> {
         let kind = self.kinds.of(key)?;
-        let (started, mut pauses) = (Instant::now(), Pauses::new(self.token()));
+        let (started, mut pauses, mut met) = (Instant::now(), Pauses::new(self.token()), None);
         loop {
             let Some(stored) = self.store.get(key).await? else { return Ok(()) };
             let Some(intent) = kind.head(key, &stored.value)?.marks.intent else { return Ok(()) };
-            if self.settle_intent(key, &intent).await? == Settled::Pending {
+            let again = met.replace(intent.token) == Some(intent.token);
+            // One that is met again though it was cleared is unknown to the document's owner: its next save will tell.
+            if self.settle_intent(key, &intent).await? == Settled::Pending || again {
                 if started.elapsed() >= PATIENCE * 2 {
                     return Err(TransactionError::Busy(key.to_owned()));
                 }
@@ -428,16 +511,16 @@ impl Transactions {
     ///
     /// What a live owner has not saved yet is not in it.
     pub async fn read<K: Kind>(&self, kind: &K, key: &str) -> Result<Option<Kept<K::Document>>, TransactionError> {
-        let (started, mut pauses) = (Instant::now(), Pauses::new(self.token()));
+        let (started, mut pauses, mut met) = (Instant::now(), Pauses::new(self.token()), None);
         loop {
             let Some(mut kept) = peek::<K::Document>(&*self.store, key).await? else { return Ok(None) };
             let marks = kind.marks(&mut kept.document).clone();
             if let Some(intent) = marks.intent {
-                let settled = self.settle_intent(key, &intent).await?;
-                if settled == Settled::Pending && started.elapsed() >= PATIENCE * 2 {
-                    return Err(TransactionError::Busy(key.to_owned()));
-                }
-                if settled == Settled::Pending {
+                let again = met.replace(intent.token) == Some(intent.token);
+                if self.settle_intent(key, &intent).await? == Settled::Pending || again {
+                    if started.elapsed() >= PATIENCE * 2 {
+                        return Err(TransactionError::Busy(key.to_owned()));
+                    }
                     pauses.pause().await;
                 }
                 continue;
@@ -451,6 +534,16 @@ impl Transactions {
 
     /// Takes a step: by the owner of the document if it lives, or else here.
     async fn take(&self, step: &Step) -> Result<Stepped, TransactionError> {
+        self.take_held(step, None).await.map(|(stepped, _)| stepped)
+    }
+
+    /// The same on a document as the caller has just written it: it is read only if somebody has written it since. Gives it
+    /// as it is written now, if it was written here.
+    async fn take_held<'a>(
+        &'a self,
+        step: &Step,
+        mut held: Option<Held<'a>>,
+    ) -> Result<(Stepped, Option<Held<'a>>), TransactionError> {
         let kind = self.kinds.of(&step.key)?;
         let (mut attempts, mut asked) = (Attempts::new(), 0);
         loop {
@@ -459,19 +552,20 @@ impl Transactions {
                 0 => TransactionError::from(error),
                 _ => TransactionError::Unknown { op: step.intent.op, why: error.to_string() },
             };
-            let stored = match self.store.get(&step.key).await {
-                Ok(stored) => stored,
-                Err(error) => {
-                    attempts.after(error).await.map_err(failed)?;
-                    continue;
-                }
+            let Held { mut document, version } = match held.take() {
+                Some(held) => held,
+                None => match self.store.get(&step.key).await {
+                    Ok(stored) => {
+                        let document = kind.open(&step.key, stored.as_ref().map(|stored| &*stored.value))?;
+                        Held { document, version: stored.map(|stored| stored.version) }
+                    }
+                    Err(error) => {
+                        attempts.after(error).await.map_err(failed)?;
+                        continue;
+                    }
+                },
             };
-            let bytes = stored.as_ref().map(|stored| &*stored.value);
-            let owner = match bytes {
-                Some(bytes) => kind.head(&step.key, bytes)?.owner,
-                None => None,
-            };
-            if let Some(owner) = &owner
+            if let Some(owner) = &document.owner()
                 && !self.owners.is_gone(owner).await
             {
                 // It may be letting go of the document just now: whoever has it next is asked again.
@@ -481,18 +575,28 @@ impl Transactions {
                         sleep(OWNER_PAUSE * asked).await;
                         continue;
                     }
-                    answer => return answer,
+                    // What is done by one step alone may be done, or be done yet: only a mark is nothing without a commit.
+                    Err(error) if matches!(step.act, Act::Alone { .. } | Act::Guarded { .. }) => {
+                        return Err(TransactionError::Unknown { op: step.intent.op, why: error.to_string() });
+                    }
+                    answer => return answer.map(|stepped| (stepped, None)),
                 }
             }
-            let Outcome { stepped, write } = kind.step(bytes, step)?;
-            let Some((value, WriteOptions { expiry, ack })) = write else { return Ok(stepped) };
-            let options = WriteOptions { expiry, ack };
-            let written = match &stored {
-                Some(stored) => self.store.replace(&step.key, value, stored.version, options).await,
+            let mut outcome = document.step(step)?;
+            if let (Stepped::Unclosed(last), Act::Mark { effect, .. }) = (&outcome.stepped, &step.act)
+                && self.known.is_closed(last.token)
+            {
+                let act = Act::Mark { effect: effect.clone(), closed: Some(last.token) };
+                outcome = document.step(&Step { act, ..step.clone() })?;
+            }
+            let Outcome { stepped, write } = outcome;
+            let Some((value, options)) = write else { return Ok((stepped, None)) };
+            let written = match version {
+                Some(version) => self.store.replace(&step.key, value, version, options).await,
                 None => self.store.insert(&step.key, value, options).await,
             };
             match written {
-                Ok(_) => return Ok(stepped),
+                Ok(version) => return Ok((stepped, Some(Held { document, version: Some(version) }))),
                 Err(error) => attempts.after(error).await.map_err(failed)?,
             }
         }

@@ -217,8 +217,67 @@ pub struct Outcome {
     pub write: Option<(Bytes, WriteOptions)>,
 }
 
+/// A document that was read once, or is not there yet, and takes steps without being read again.
+pub trait AnyDocument: Send {
+    /// Who holds it.
+    fn owner(&self) -> Option<Owner>;
+
+    /// Takes a step on it as no living owner holds it; what is to be written MUST replace what it was opened from, or what
+    /// the last step wrote.
+    fn step(&mut self, step: &Step) -> Result<Outcome, DocumentError>;
+}
+
+/// A document of one kind.
+struct Opened<'a, K: Kind> {
+    kind: &'a K,
+    /// None if there can be none under its key, and why.
+    document: Result<K::Document, Refusal>,
+    unborn: bool,
+}
+
+impl<K: Kind> AnyDocument for Opened<'_, K> {
+    fn owner(&self) -> Option<Owner> {
+        if self.unborn {
+            return None;
+        }
+        self.document.as_ref().ok().and_then(|document| self.kind.owner(document))
+    }
+
+    fn step(&mut self, step: &Step) -> Result<Outcome, DocumentError> {
+        if self.unborn && matches!(step.act, Act::Apply { .. } | Act::Clear) {
+            return Ok(Outcome { stepped: Stepped::Already, write: None });
+        }
+        let document = match &mut self.document {
+            Ok(document) => document,
+            Err(refusal) => return Ok(Outcome { stepped: Stepped::Refused(refusal.clone()), write: None }),
+        };
+        let stepped = take(self.kind, document, step);
+        if stepped != Stepped::Taken {
+            return Ok(Outcome { stepped, write: None });
+        }
+        if !self.unborn {
+            self.kind.disown(document);
+        }
+        self.unborn = false;
+        let held = self.kind.marks(document).intent.is_some();
+        // The memory of operations and of the last transfer may go with a document that holds nothing: as long as a
+        // tombstone stays, so long are they of use.
+        let expiry = match self.kind.lives(document) {
+            _ if held => Expiry::Never,
+            _ if self.kind.is_blank(&step.key, document) => Expiry::In(REMEMBERED),
+            Some(time) => Expiry::In(time.max(REMEMBERED)),
+            None => Expiry::Never,
+        };
+        let options = WriteOptions { expiry, ..WriteOptions::default() };
+        Ok(Outcome { stepped, write: Some((encode(document)?, options)) })
+    }
+}
+
 /// A [`Kind`] of any document and effect: bytes in, bytes out.
 pub trait AnyKind: Send + Sync {
+    /// A stored document, or the one that is not there yet.
+    fn open<'a>(&'a self, key: &str, bytes: Option<&[u8]>) -> Result<Box<dyn AnyDocument + 'a>, DocumentError>;
+
     /// What keys start with, before the slash.
     fn name(&self) -> &'static str;
 
@@ -240,36 +299,16 @@ impl<K: Kind> AnyKind for K {
         Ok(Head { marks: self.marks(&mut document).clone(), owner })
     }
 
+    fn open<'a>(&'a self, key: &str, bytes: Option<&[u8]>) -> Result<Box<dyn AnyDocument + 'a>, DocumentError> {
+        let document = match bytes {
+            Some(bytes) => Ok(decode::<K::Document>(key, bytes)?.0),
+            None => self.born(key),
+        };
+        Ok(Box::new(Opened { kind: self, document, unborn: bytes.is_none() }))
+    }
+
     fn step(&self, bytes: Option<&[u8]>, step: &Step) -> Result<Outcome, DocumentError> {
-        let unborn = bytes.is_none();
-        let mut document = match bytes {
-            Some(bytes) => decode::<K::Document>(&step.key, bytes)?.0,
-            None if matches!(step.act, Act::Apply { .. } | Act::Clear) => {
-                return Ok(Outcome { stepped: Stepped::Already, write: None });
-            }
-            None => match self.born(&step.key) {
-                Ok(document) => document,
-                Err(refusal) => return Ok(Outcome { stepped: Stepped::Refused(refusal), write: None }),
-            },
-        };
-        let stepped = take(self, &mut document, step);
-        if stepped != Stepped::Taken {
-            return Ok(Outcome { stepped, write: None });
-        }
-        if !unborn {
-            self.disown(&mut document);
-        }
-        let held = self.marks(&mut document).intent.is_some();
-        // The memory of operations and of the last transfer may go with a document that holds nothing: as long as a
-        // tombstone stays, so long are they of use.
-        let expiry = match self.lives(&document) {
-            _ if held => Expiry::Never,
-            _ if self.is_blank(&step.key, &document) => Expiry::In(REMEMBERED),
-            Some(time) => Expiry::In(time.max(REMEMBERED)),
-            None => Expiry::Never,
-        };
-        let options = WriteOptions { expiry, ..WriteOptions::default() };
-        Ok(Outcome { stepped, write: Some((encode(&document)?, options)) })
+        self.open(&step.key, bytes)?.step(step)
     }
 }
 

@@ -184,8 +184,8 @@ async fn stopped_at(store: &MemoryStore, seed: u64, request: Request, at: u64, f
     assert!(run.is_err(), "call {at} is not one of the transaction's");
 }
 
-/// Calls of a pour: read arbiter, write it, mark each (read, write), commit (read, write), apply each, close.
-const COMMIT_WRITTEN: u64 = 7;
+/// The call that commits a pour, counted from 0: the arbiter read and written, both jars read and marked.
+const COMMIT_WRITTEN: u64 = 6;
 
 #[tokio::test(start_paused = true)]
 async fn what_a_dead_driver_left_pending_is_undone_when_patience_ends_and_not_before() {
@@ -245,8 +245,8 @@ async fn a_ledger_is_swept_of_what_dead_drivers_left() {
 async fn an_entry_that_cannot_be_finished_stops_nobody_else_in_its_ledger() {
     let store = MemoryStore::new();
     let jars = transactions(&store, 1);
-    // Sweep, read and memory, entry; two marks of two calls each; reading and writing the commit.
-    stopped_at(&store, 2, build(1, "ledger/x", "jar/wall"), 10, Fault::StopAfter).await;
+    // Sweep, read, memory and entry; both jars read and marked; committed.
+    stopped_at(&store, 2, build(1, "ledger/x", "jar/wall"), 8, Fault::StopAfter).await;
     let broken = store.get("jar/wall").await.expect("read").expect("there");
     store.replace("jar/wall", "{".into(), broken.version, WriteOptions::default()).await.expect("broken by hand");
     advance(PATIENCE * 2).await;
@@ -353,4 +353,154 @@ fn documents_keep_what_they_do_not_know() {
     let text = r#"{"v":1,"entries":{},"colour":"red"}"#;
     let (ledger, _) = decode::<LedgerDocument>("ledger/x", text.as_bytes()).expect("a ledger");
     assert_eq!(ledger.rest, Map::from_iter([("colour".to_owned(), Value::from("red"))]));
+}
+
+/// A pour of 4 from `jar/a` to `jar/b` that a dead driver left committed, and then `jar/b` claimed by an owner that lives but
+/// does not answer. Gives a node that knows it to be alive.
+async fn committed_with_a_mute_owner(store: &MemoryStore) -> Transactions {
+    let jars = transactions(store, 1);
+    fill(&jars, "jar/a", 10).await;
+    stopped_at(store, 2, pour(1, 4, "jar/a", "jar/b"), COMMIT_WRITTEN, Fault::StopAfter).await;
+    let owner = Owner { node: "frontend-a".to_owned(), incarnation: 1, epoch: 1, claim: 1 };
+    let claimed = Jar { owner: Some(owner), ..raw(store, "jar/b").expect("there") };
+    let stored = store.get("jar/b").await.expect("read").expect("there");
+    let value = crate::document::encode(&claimed).expect("encoded");
+    store.replace("jar/b", value, stored.version, WriteOptions::default()).await.expect("claimed");
+    let alive = Arc::new(NoOwners { all_gone: false });
+    Transactions::new(Arc::new(store.client()), Kinds::default().with(Jars), alive, 3)
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_told_that_a_committed_operation_has_not_happened_because_an_owner_is_mute() {
+    let store = MemoryStore::new();
+    let node = committed_with_a_mute_owner(&store).await;
+    for _ in 0..2 {
+        let told = node.run(pour(1, 4, "jar/a", "jar/b")).await.expect_err("jar/b cannot be reached");
+        assert_ne!(told.outcome(), Outcome::NotDone, "{told}");
+        let told = node.happened(OperationId(1), None).await.expect_err("not finished");
+        assert_ne!(told.outcome(), Outcome::NotDone, "{told}");
+    }
+    let jars = transactions(&store, 4);
+    assert_eq!((amount(&jars, "jar/a").await, amount(&jars, "jar/b").await), (6, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mute_owner_holds_up_only_its_own_document() {
+    let store = MemoryStore::new();
+    let node = committed_with_a_mute_owner(&store).await;
+    // Whoever comes first finishes what it can reach.
+    node.run(pour(2, 1, "jar/a", "jar/c")).await.expect_err("jar/b's owner is asked, once");
+    node.run(pour(2, 1, "jar/a", "jar/c")).await.expect("jar/a is clear");
+    assert_eq!((amount(&node, "jar/a").await, amount(&node, "jar/c").await), (5, 1));
+    let jars = transactions(&store, 4);
+    assert_eq!((amount(&jars, "jar/a").await, amount(&jars, "jar/b").await), (5, 4));
+    advance(REMEMBERED).await;
+    assert_eq!(store.snapshot().len(), 3, "nothing is left but the jars");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_is_not_told_to_have_happened_because_an_earlier_one_is_stuck() {
+    let store = MemoryStore::new();
+    let jars = transactions(&store, 1);
+    fill(&jars, "jar/a", 10).await;
+    fill(&jars, "jar/b", 10).await;
+    stopped_at(&store, 2, pour(1, 4, "jar/a", "jar/b"), COMMIT_WRITTEN, Fault::StopAfter).await;
+    let stored = store.get("jar/b").await.expect("read").expect("there");
+    let broken = Jar { amount: -100, ..raw(&store, "jar/b").expect("there") };
+    let value = crate::document::encode(&broken).expect("encoded");
+    store.replace("jar/b", value, stored.version, WriteOptions::default()).await.expect("broken by hand");
+    let first = jars.run(pour(2, 1, "jar/a", "jar/c")).await;
+    assert!(matches!(first, Err(TransactionError::Busy(_))), "{first:?}");
+    jars.run(pour(2, 1, "jar/a", "jar/c")).await.expect("jar/a is clear of it");
+    assert_eq!((amount(&jars, "jar/a").await, amount(&jars, "jar/c").await), (5, 1));
+    let stuck = jars.run(pour(1, 4, "jar/a", "jar/b")).await.expect_err("jar/b does not fit");
+    assert_eq!(stuck.outcome(), Outcome::Done, "{stuck}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_whose_memory_expired_while_its_clock_stood_still_does_not_begin_again() {
+    let store = MemoryStore::new();
+    let jars = transactions(&store, 1);
+    fill(&jars, "jar/a", 10).await;
+    let client = store.client();
+    client.faults().at(COMMIT_WRITTEN, Fault::LoseReply);
+    let owners = Arc::new(NoOwners { all_gone: true });
+    let driver = Transactions::new(Arc::new(client), Kinds::default().with(Jars), owners, 2);
+    let running = tokio::spawn(async move { driver.run(pour(1, 4, "jar/a", "jar/b")).await });
+    while raw(&store, "jar/b").is_none_or(|jar| jar.amount == 0) {
+        tokio::task::yield_now().await;
+        amount(&jars, "jar/b").await;
+        jars.happened(OperationId(1), None).await.expect("settled");
+    }
+    let key = transfer_key(OperationId(1));
+    let done = store.get(&key).await.expect("read").expect("there");
+    store.remove(&key, done.version, WriteOptions::default()).await.expect("as if a quarter of an hour had passed");
+    let told = running.await.expect("no panic").expect_err("it cannot know");
+    assert_eq!(told.outcome(), Outcome::Maybe, "{told}");
+    assert_eq!((amount(&jars, "jar/a").await, amount(&jars, "jar/b").await), (6, 4));
+}
+
+/// Owners that take every step, and whose answers are lost.
+struct Unheard(MemoryStore);
+
+#[async_trait]
+impl Owners for Unheard {
+    async fn is_gone(&self, _owner: &Owner) -> bool {
+        false
+    }
+
+    async fn take(&self, _owner: &Owner, step: &Step) -> Result<Stepped, TransactionError> {
+        let mut jar = raw(&self.0, &step.key).expect("there");
+        if take(&Jars, &mut jar, step) == Stepped::Taken {
+            let stored = self.0.get(&step.key).await?.expect("there");
+            let value = crate::document::encode(&jar).expect("encoded");
+            self.0.replace(&step.key, value, stored.version, WriteOptions::default()).await?;
+        }
+        Err(TransactionError::Busy(step.key.clone()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_told_that_nothing_happened_when_an_owners_answer_was_lost() {
+    let store = MemoryStore::new();
+    let owner = Owner { node: "frontend-a".to_owned(), incarnation: 1, epoch: 3, claim: 1 };
+    let jar = Jar { v: 1, amount: 5, owner: Some(owner), epoch: 3, marks: Marks::default() };
+    let value = crate::document::encode(&jar).expect("encoded");
+    store.insert("jar/a", value, WriteOptions::default()).await.expect("inserted");
+    let owners = Arc::new(Unheard(store.client()));
+    let node = Transactions::new(Arc::new(store.client()), Kinds::default().with(Jars), owners, 2);
+    let part = Part::new::<Jars>("jar/a", &-2);
+    let told = node.run(Request::transfer(OperationId(1), vec![part.clone()])).await.expect_err("unheard");
+    assert_eq!(raw(&store, "jar/a").expect("there").amount, 3, "it has happened");
+    assert_eq!(told.outcome(), Outcome::Maybe, "{told}");
+    let told = node.run_guarded(OperationId(2), &part).await.expect_err("unheard");
+    assert_eq!(told.outcome(), Outcome::Maybe, "{told}");
+}
+
+/// Owners that live and have nothing to do.
+struct Content;
+
+#[async_trait]
+impl Owners for Content {
+    async fn is_gone(&self, _owner: &Owner) -> bool {
+        false
+    }
+
+    async fn take(&self, _owner: &Owner, _step: &Step) -> Result<Stepped, TransactionError> {
+        Ok(Stepped::Already)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_intent_of_which_the_owner_does_not_know_is_not_cleared_without_end() {
+    let store = MemoryStore::new();
+    let owner = Owner { node: "frontend-a".to_owned(), incarnation: 1, epoch: 3, claim: 1 };
+    let intent = Intent { arbiter: transfer_key(OperationId(1)), op: OperationId(1), token: 1 };
+    let marks = Marks { intent: Some(intent), ..Marks::default() };
+    let jar = Jar { v: 1, amount: 5, owner: Some(owner), epoch: 3, marks };
+    let value = crate::document::encode(&jar).expect("encoded");
+    store.insert("jar/a", value, WriteOptions::default()).await.expect("written by hand while its owner lives");
+    let node = Transactions::new(Arc::new(store.client()), Kinds::default().with(Jars), Arc::new(Content), 2);
+    assert_eq!(node.settle("jar/a").await, Err(TransactionError::Busy("jar/a".to_owned())));
+    assert_eq!(node.read(&Jars, "jar/a").await.map(drop), Err(TransactionError::Busy("jar/a".to_owned())));
 }

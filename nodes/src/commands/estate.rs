@@ -146,7 +146,7 @@ fn map(chunk: Chunk, document: &DeedDocument) -> String {
             }
         };
         text.push(sign);
-        let row_ends = footprint::tile_in_chunk(chunk, index).is_none_or(|tile| (tile.x + 1) % 16 == 0);
+        let row_ends = footprint::tile_in_chunk(chunk, index).is_none_or(|tile| tile.x % 16 == 15);
         if row_ends {
             text.push('\n');
         }

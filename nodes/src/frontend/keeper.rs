@@ -30,11 +30,15 @@ const ORDERS: usize = 4;
 /// Steps of transactions that wait for one keeper, at most; whoever has another waits.
 const TAKES: usize = 4;
 
-/// How often the last save of a leaving player is tried before its document is left to be claimed from us.
+/// How often the last save of a leaving player is tried before whoever waits for it is told; then it is tried on, now and
+/// then.
 const LAST_SAVES: u32 = 5;
 
 /// The pause between two tries of the last save.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// The pause before the last save is tried on, after all the tries for which somebody waits.
+const PAUSE_LATER: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 enum Order {
@@ -169,6 +173,10 @@ async fn keep(
                 }
             }
             Some(Take { step, reply }) = home.takes.recv() => {
+                // Whoever asked has lost patience and asks again: what waited here is late, and would only hold up others.
+                if reply.is_closed() {
+                    continue;
+                }
                 let taken = player::take(&shared.estate, &mut claimed, &step).await;
                 // An error means that whoever asked has given up.
                 let _ = reply.send(taken);
@@ -182,9 +190,16 @@ async fn keep(
     if let Some(Leaving { island, place, .. }) = &leaving {
         stand(&mut claimed, *island, *place);
     }
-    release(&shared, &*store, claimed).await;
+    let mut released = release(&shared, &*store, &mut claimed).await;
     if let Some(done) = leaving.and_then(|l| l.done) {
         let _ = done.send(());
+    }
+    // A document that names a living owner and has no keeper is out of reach of every transaction, and its last place and
+    // steps are only here: so it is not left alone before it is released, or claimed by another.
+    drop(home);
+    while !released {
+        tokio::time::sleep(PAUSE_LATER).await;
+        released = release(&shared, &*store, &mut claimed).await;
     }
 }
 
@@ -226,16 +241,18 @@ async fn check(store: &dyn Store, claimed: &Claimed) -> bool {
     }
 }
 
-async fn release(shared: &Shared, store: &dyn Store, mut claimed: Claimed) {
+/// False if the document may still be ours.
+async fn release(shared: &Shared, store: &dyn Store, claimed: &mut Claimed) -> bool {
     for _ in 0..LAST_SAVES {
-        let released = player::release(store, &mut claimed).await;
+        let released = player::release(store, claimed).await;
         count(shared, &released, "released");
         match released {
-            Ok(()) | Err(PlayerError::Fenced { .. }) => return,
+            Ok(()) | Err(PlayerError::Fenced { .. }) => return true,
             Err(e) => tracing::warn!(player = claimed.document.id, error = %e, "could not release a player's document"),
         }
         tokio::time::sleep(PAUSE).await;
     }
+    false
 }
 
 async fn fenced(world: &WorldHandle<FrontInput>, id: u64) {

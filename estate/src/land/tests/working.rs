@@ -278,3 +278,20 @@ async fn what_the_game_keeps_about_a_thing_changes_by_itself_and_is_bounded() {
     assert_eq!(code(works::build(&world.node, &Meadow, OperationId(6), ANN, &building, &[]).await), "too_large");
     assert_eq!(world.settled().await, [deed::key(chunk(1, 1)), "object/10".to_owned()]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_read_back_is_never_written() {
+    // A reader of JSON bears 128 levels; each document and each arbiter adds some.
+    for (depth, refusal) in [(40, "too_large"), (124, "malformed"), (200, "malformed")] {
+        let world = World::new();
+        let nested = (0..depth).fold(json!(null), |inner, _| json!([inner]));
+        let set = json!({"deep": nested}).as_object().expect("fields").clone();
+        let building = works::Building { data: set.clone(), ..hut(7, rectangle(1, 1, 2, 2)) };
+        let built = works::build(&world.node, &Meadow, OperationId(1), ANN, &building, &[]).await;
+        assert_eq!(code(built), refusal, "{depth}");
+        assert_eq!(code(world.build(2, BOB, 8, rectangle(1, 1, 2, 2)).await), "", "{depth}: the place is still free");
+        assert_eq!(code(change(&world.node, OperationId(3), ObjectId(8), set).await), refusal, "{depth}");
+        assert!(works::object(&world.node, ObjectId(8)).await.expect("readable").is_some());
+        world.settled().await;
+    }
+}

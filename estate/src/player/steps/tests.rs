@@ -344,8 +344,8 @@ async fn a_claim_between_mark_and_apply_takes_the_intent_along() {
     let faults = dying.faults();
     let node = on(dying, Arc::new(NoOwners { all_gone: true }), 6);
     let there = [wood(Place::Player(ANN), Place::Player(BOB), 3)];
-    // Calls: arbiter looked for and written, Ann read and marked, Bob read and marked, arbiter read and committed.
-    faults.at(7, Fault::StopAfter);
+    // Calls from 0: arbiter looked for and written, Ann read and marked, Bob read and marked, committed.
+    faults.at(6, Fault::StopAfter);
     let stopped = tokio::time::timeout(Duration::from_secs(1), transfer(&node, OperationId(1), &there)).await;
     assert!(stopped.is_err(), "it died");
     assert_eq!(world.stored(ANN).bag, some("wood", 10));
@@ -401,4 +401,17 @@ async fn promises_are_kept_through_the_owner_at_once() {
     goods::promise::give(&world.away, OperationId(2), Place::Mint, BOB, what).await.expect("given");
     assert_eq!(world.stored(BOB).kept, 0, "Bob is away");
     world.even();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_of_old_never_says_that_what_its_heir_has_marked_is_applied() {
+    let world = World::new().await;
+    let (_, steps) = world.begun("pending").await;
+    // The same node has claimed again, or another; the mark went to the heir, and the step after it comes to the owner of old.
+    let mut heir = world.claim("heir", 1).await;
+    assert_eq!(take(&world.away, &mut heir, &steps[0]).await, Ok(Stepped::Taken));
+    world.begun("committed").await;
+    let told = world.step(&steps[1]).await;
+    assert!(told.is_err(), "{told:?}: its driver would close the transfer, and three wood would never have been taken");
+    assert!(world.home.players.lock().await[&ANN].over());
 }
