@@ -39,6 +39,8 @@ pub mod arbiter;
 
 mod driver;
 mod known;
+mod settle;
+mod steps;
 
 pub use participant::{AnyKind, Kind, Kinds, Marks, Step, Stepped};
 

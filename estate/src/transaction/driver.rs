@@ -1,6 +1,7 @@
-//! Driving a transaction to its end, and settling what others have left.
+//! Driving a transaction to its end: arbiter, marks, commit, effects.
 //!
-//! Every wait here is bounded: by [`DRIVING`] for whoever drives, by [`PATIENCE`] for whoever meets another's intent.
+//! Every wait here is bounded: by [`DRIVING`] for whoever drives, by [`PATIENCE`](super::PATIENCE) for whoever meets another's
+//! intent. What one attempt has written it does not read again: a refused compare-and-swap tells that somebody else has.
 
 use std::time::Duration;
 
@@ -8,67 +9,44 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use super::arbiter::{self, Begun, Change, Entry, Read, State, digest, transfer_key};
-use super::participant::{Act, AnyDocument, Kind, Outcome, Step, Stepped};
+use super::participant::{Act, Step, Stepped};
+use super::settle::of_another;
+use super::steps::Held;
 use super::{
-    DRIVING, EFFECT_DEPTH, Intent, OperationId, PARTS, PATIENCE, Part, REMEMBERED, Refusal, Request, TransactionError,
+    DRIVING, EFFECT_DEPTH, Intent, OperationId, PARTS, Part, REMEMBERED, Refusal, Request, TransactionError,
     Transactions, is_shallow,
 };
-use crate::document::{Attempts, Kept, peek};
-use crate::store::{StoreError, Version};
 
 /// The first pause of whoever waits for another transaction; each further one is twice as long.
 const PAUSE_FIRST: Duration = Duration::from_millis(2);
 /// The longest pause.
 const PAUSE_MOST: Duration = Duration::from_millis(100);
 
-/// How often a live owner that does not answer well is asked again.
-const OWNER_ASKED: u32 = 3;
-/// The pause before it is asked again; each further one is longer by as much.
-const OWNER_PAUSE: Duration = Duration::from_millis(50);
-
 /// What became of another's intent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Settled {
+pub(super) enum Settled {
     /// The document is clear of it.
     Clear,
     /// It is still being driven by somebody who may be alive.
     Pending,
 }
 
-/// A document as it lies in the store at a version; none lies there if there is no version.
-struct Held<'a> {
-    document: Box<dyn AnyDocument + 'a>,
-    version: Option<Version>,
-}
-
 /// Growing pauses of one who waits, a little different for each so that they do not come back together.
-struct Pauses {
+pub(super) struct Pauses {
     next: Duration,
     spread: u64,
 }
 
 impl Pauses {
-    fn new(spread: u64) -> Pauses {
+    pub(super) fn new(spread: u64) -> Pauses {
         Pauses { next: PAUSE_FIRST, spread }
     }
 
-    async fn pause(&mut self) {
+    pub(super) async fn pause(&mut self) {
         let extra = self.next.mul_f64((self.spread % 256) as f64 / 256.0);
         self.spread = self.spread.rotate_right(8);
         sleep(self.next + extra).await;
         self.next = (self.next * 2).min(PAUSE_MOST);
-    }
-}
-
-/// What kept another transaction from being settled, as told by one that found it in its way: nothing is said of its own
-/// outcome but that the document is busy.
-fn of_another(key: &str, error: TransactionError) -> TransactionError {
-    match error {
-        TransactionError::Stuck { .. } | TransactionError::Unknown { .. } | TransactionError::Refused(_) => {
-            tracing::warn!(key, %error, "the transaction that holds a document cannot be settled");
-            TransactionError::Busy(key.to_owned())
-        }
-        error => error,
     }
 }
 
@@ -140,7 +118,7 @@ impl Transactions {
 
     /// An answer that nothing has happened, unless another driver of the same operation has made it happen: one that was
     /// aborted and slept finds its own effect in the documents, and would take it for a reason to refuse.
-    async fn unless_happened(
+    pub(super) async fn unless_happened(
         &self,
         arbiter: &str,
         op: OperationId,
@@ -183,7 +161,13 @@ impl Transactions {
     }
 
     /// A change of one document alone: one compare-and-swap, which also remembers the operation.
-    async fn run_alone(&self, op: OperationId, key: &str, act: Act, started: Instant) -> Result<(), TransactionError> {
+    pub(super) async fn run_alone(
+        &self,
+        op: OperationId,
+        key: &str,
+        act: Act,
+        started: Instant,
+    ) -> Result<(), TransactionError> {
         let intent = Intent { arbiter: String::new(), op, token: self.token() };
         let mut pauses = Pauses::new(intent.token);
         let step = Step { key: key.to_owned(), intent, act };
@@ -227,7 +211,7 @@ impl Transactions {
 
     /// Marks every participant, in the order of their keys, so that of two transactions one always gets through.
     /// Gives them as they were written, so that nothing is read again if nobody else writes.
-    async fn mark_all(
+    pub(super) async fn mark_all(
         &self,
         intent: &Intent,
         parts: &[Part],
@@ -268,7 +252,7 @@ impl Transactions {
 
     /// The moment of truth. None if this attempt was aborted, or if all of it is over; else the arbiter as it was written,
     /// if that is known.
-    async fn commit(
+    pub(super) async fn commit(
         &self,
         intent: &Intent,
         held: Option<Read>,
@@ -300,17 +284,23 @@ impl Transactions {
     }
 
     /// Applies a committed transaction to all participants and closes its arbiter. What fails is left to whoever meets it.
-    async fn finish(&self, intent: &Intent, entry: &Entry, held: Option<Read>, marked: Vec<Option<Held<'_>>>) {
+    pub(super) async fn finish(
+        &self,
+        intent: &Intent,
+        entry: &Entry,
+        held: Option<Read>,
+        marked: Vec<Option<Held<'_>>>,
+    ) {
         if let Err(error) = self.try_finish_held(intent, entry, held, marked).await {
             tracing::warn!(op = %intent.op, %error, "a committed operation is left for others to finish");
         }
     }
 
-    async fn try_finish(&self, intent: &Intent, entry: &Entry) -> Result<(), TransactionError> {
+    pub(super) async fn try_finish(&self, intent: &Intent, entry: &Entry) -> Result<(), TransactionError> {
         self.try_finish_held(intent, entry, None, Vec::new()).await
     }
 
-    async fn try_finish_held(
+    pub(super) async fn try_finish_held(
         &self,
         intent: &Intent,
         entry: &Entry,
@@ -346,7 +336,7 @@ impl Transactions {
     }
 
     /// Aborts an attempt that cannot go on, and clears its marks. What fails is left to whoever meets it.
-    async fn give_up(&self, intent: &Intent, parts: &[Part]) {
+    pub(super) async fn give_up(&self, intent: &Intent, parts: &[Part]) {
         match self.abort(intent).await {
             Ok(Some(entry)) if entry.state == State::Committed => {}
             Ok(_) => self.clear_all(intent, parts).await,
@@ -355,7 +345,7 @@ impl Transactions {
     }
 
     /// Swaps a pending attempt to aborted; gives its entry as it stands then, if it still has one.
-    async fn abort(&self, intent: &Intent) -> Result<Option<Entry>, TransactionError> {
+    pub(super) async fn abort(&self, intent: &Intent) -> Result<Option<Entry>, TransactionError> {
         let transfer = arbiter::is_transfer(&intent.arbiter);
         let abort = |entry: &Entry| match entry.state {
             State::Pending if entry.token == intent.token && transfer => {
@@ -368,7 +358,7 @@ impl Transactions {
         Ok(entry.filter(|entry| entry.token == intent.token))
     }
 
-    async fn clear_all(&self, intent: &Intent, parts: &[Part]) {
+    pub(super) async fn clear_all(&self, intent: &Intent, parts: &[Part]) {
         let cleared = parts.iter().map(|part| async {
             let step = Step { key: part.key.clone(), intent: intent.clone(), act: Act::Clear };
             if let Err(error) = self.take(&step).await {
@@ -376,236 +366,5 @@ impl Transactions {
             }
         });
         join_all(cleared).await;
-    }
-
-    /// Settles another transaction's intent that stands in the way of one's own. What becomes of the other is never told as
-    /// the outcome of one's own: a document whose holder cannot be finished is busy.
-    async fn settle_other(&self, key: &str, other: &Intent) -> Result<Settled, TransactionError> {
-        self.settle_intent(key, other).await.map_err(|error| of_another(key, error))
-    }
-
-    /// Settles an intent that was met in the document under `key`. The document MUST have been read before.
-    async fn settle_intent(&self, key: &str, intent: &Intent) -> Result<Settled, TransactionError> {
-        let entry = arbiter::look(&*self.store, &intent.arbiter, intent.op).await?;
-        if let Some(entry) = entry.filter(|entry| entry.token == intent.token)
-            && matches!(entry.state, State::Pending | State::Committed)
-        {
-            let settled = self.settle_entry(&intent.arbiter, intent.op, &entry).await?;
-            if settled == Settled::Pending {
-                return Ok(settled);
-            }
-        }
-        // Aborted, or closed long ago: only the mark is left, if it still is.
-        let step = Step { key: key.to_owned(), intent: intent.clone(), act: Act::Clear };
-        self.take(&step).await?;
-        Ok(Settled::Clear)
-    }
-
-    /// Settles what another driver has made of one's own operation. What keeps it from being finished is never told as if it
-    /// had not happened.
-    async fn settle_own(&self, arbiter: &str, op: OperationId, entry: &Entry) -> Result<Settled, TransactionError> {
-        self.settle_entry(arbiter, op, entry).await.map_err(|error| match error {
-            TransactionError::Stuck { .. } | TransactionError::Unknown { .. } => error,
-            error => TransactionError::Unknown { op, why: error.to_string() },
-        })
-    }
-
-    /// Finishes a committed entry, or aborts a pending one that has tried patience for long enough.
-    async fn settle_entry(&self, arbiter: &str, op: OperationId, entry: &Entry) -> Result<Settled, TransactionError> {
-        let intent = Intent { arbiter: arbiter.to_owned(), op, token: entry.token };
-        match entry.state {
-            State::Committed => self.try_finish(&intent, entry).await?,
-            State::Pending if self.known.pending_for(entry.token) < PATIENCE => return Ok(Settled::Pending),
-            State::Pending => match self.abort(&intent).await? {
-                Some(now) if now.state == State::Committed => self.try_finish(&intent, &now).await?,
-                _ => self.clear_all(&intent, &entry.parts).await,
-            },
-            State::Aborted | State::Done => {}
-        }
-        Ok(Settled::Clear)
-    }
-
-    /// Sees that the transfer last applied to a document is closed.
-    async fn close(&self, last: &Intent) -> Result<(), TransactionError> {
-        if self.known.is_closed(last.token) {
-            return Ok(());
-        }
-        let entry = arbiter::look(&*self.store, &last.arbiter, last.op).await?;
-        if let Some(entry) = entry.filter(|entry| entry.token == last.token && entry.state == State::Committed) {
-            match self.try_finish(last, &entry).await {
-                Ok(()) => {}
-                // It is found again by the intent that stands there still: this document need not wait for that one.
-                Err(_) if self.stands(last, &entry.parts).await? => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
-        self.known.close(last.token);
-        Ok(())
-    }
-
-    /// True if the intent stands in one of these documents, or may stand in one that cannot be read.
-    async fn stands(&self, intent: &Intent, parts: &[Part]) -> Result<bool, TransactionError> {
-        for part in parts {
-            let kind = self.kinds.of(&part.key)?;
-            let Some(stored) = self.store.get(&part.key).await? else { continue };
-            if kind.head(&part.key, &stored.value).map_or(true, |head| head.marks.intent.as_ref() == Some(intent)) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Settles what has stood in a ledger for longer than patience allows.
-    async fn sweep(&self, ledger: &str) -> Result<bool, TransactionError> {
-        let mut clear = true;
-        for (op, entry) in arbiter::entries(&*self.store, ledger).await? {
-            // A driver that is alive closes what it has committed.
-            if self.known.pending_for(entry.token) < PATIENCE {
-                clear = false;
-                continue;
-            }
-            match self.settle_entry(ledger, op, &entry).await {
-                Ok(settled) => clear &= settled == Settled::Clear,
-                // One that cannot be finished must not stop the others of its area.
-                Err(error) => {
-                    tracing::debug!(ledger, %op, %error, "an entry could not be settled");
-                    clear = false;
-                }
-            }
-        }
-        Ok(clear)
-    }
-
-    /// Waits until nothing in a ledger is undecided or unfinished, at most for twice [`PATIENCE`].
-    pub async fn settle_ledger(&self, ledger: &str) -> Result<(), TransactionError> {
-        let (started, mut pauses) = (Instant::now(), Pauses::new(self.token()));
-        while !self.sweep(ledger).await? {
-            if started.elapsed() >= PATIENCE * 2 {
-                return Err(TransactionError::Busy(ledger.to_owned()));
-            }
-            pauses.pause().await;
-        }
-        Ok(())
-    }
-
-    /// Settles whatever transaction holds the document under `key`, as reading it would.
-    pub async fn settle(&self, key: &str) -> Result<(), TransactionError> {
-        let kind = self.kinds.of(key)?;
-        let (started, mut pauses, mut met) = (Instant::now(), Pauses::new(self.token()), None);
-        loop {
-            let Some(stored) = self.store.get(key).await? else { return Ok(()) };
-            let Some(intent) = kind.head(key, &stored.value)?.marks.intent else { return Ok(()) };
-            let again = met.replace(intent.token) == Some(intent.token);
-            // One that is met again though it was cleared is unknown to the document's owner: its next save will tell.
-            if self.settle_intent(key, &intent).await? == Settled::Pending || again {
-                if started.elapsed() >= PATIENCE * 2 {
-                    return Err(TransactionError::Busy(key.to_owned()));
-                }
-                pauses.pause().await;
-            }
-        }
-    }
-
-    /// Reads a document with nothing undecided in it: whatever transaction holds it is settled first, which takes at most
-    /// twice [`PATIENCE`]. A document that holds nothing is none.
-    ///
-    /// What a live owner has not saved yet is not in it.
-    pub async fn read<K: Kind>(&self, kind: &K, key: &str) -> Result<Option<Kept<K::Document>>, TransactionError> {
-        let (started, mut pauses, mut met) = (Instant::now(), Pauses::new(self.token()), None);
-        loop {
-            let Some(mut kept) = peek::<K::Document>(&*self.store, key).await? else { return Ok(None) };
-            let marks = kind.marks(&mut kept.document).clone();
-            if let Some(intent) = marks.intent {
-                let again = met.replace(intent.token) == Some(intent.token);
-                if self.settle_intent(key, &intent).await? == Settled::Pending || again {
-                    if started.elapsed() >= PATIENCE * 2 {
-                        return Err(TransactionError::Busy(key.to_owned()));
-                    }
-                    pauses.pause().await;
-                }
-                continue;
-            }
-            if let Some(last) = marks.last {
-                self.close(&last).await?;
-            }
-            return Ok(Some(kept).filter(|kept| !kind.is_blank(key, &kept.document)));
-        }
-    }
-
-    /// Takes a step: by the owner of the document if it lives, or else here.
-    async fn take(&self, step: &Step) -> Result<Stepped, TransactionError> {
-        self.take_held(step, None).await.map(|(stepped, _)| stepped)
-    }
-
-    /// The same on a document as the caller has just written it: it is read only if somebody has written it since. Gives it
-    /// as it is written now, if it was written here.
-    async fn take_held<'a>(
-        &'a self,
-        step: &Step,
-        mut held: Option<Held<'a>>,
-    ) -> Result<(Stepped, Option<Held<'a>>), TransactionError> {
-        let kind = self.kinds.of(&step.key)?;
-        let (mut attempts, mut asked) = (Attempts::new(), 0);
-        loop {
-            // Once an owner was asked and did not answer well, it may have taken the step: no later failure is sure of it.
-            let failed = |error: StoreError| match asked {
-                0 => TransactionError::from(error),
-                _ => TransactionError::Unknown { op: step.intent.op, why: error.to_string() },
-            };
-            let Held { mut document, version } = match held.take() {
-                Some(held) => held,
-                None => match self.store.get(&step.key).await {
-                    Ok(stored) => {
-                        let document = kind.open(&step.key, stored.as_ref().map(|stored| &*stored.value))?;
-                        Held { document, version: stored.map(|stored| stored.version) }
-                    }
-                    Err(error) => {
-                        attempts.after(error).await.map_err(failed)?;
-                        continue;
-                    }
-                },
-            };
-            if let Some(owner) = &document.owner()
-                && !self.owners.is_gone(owner).await
-            {
-                // It may be letting go of the document just now: whoever has it next is asked again.
-                match self.owners.take(owner, step).await {
-                    Err(_) if asked < OWNER_ASKED => {
-                        asked += 1;
-                        sleep(OWNER_PAUSE * asked).await;
-                        continue;
-                    }
-                    // What is done by one step alone may be done, or be done yet: only a mark is nothing without a commit.
-                    Err(error) if matches!(step.act, Act::Alone { .. } | Act::Guarded { .. }) => {
-                        return Err(TransactionError::Unknown { op: step.intent.op, why: error.to_string() });
-                    }
-                    answer => return answer.map(|stepped| (stepped, None)),
-                }
-            }
-            let mut outcome = document.step(step)?;
-            if let (Stepped::Unclosed(last), Act::Mark { effect, .. }) = (&outcome.stepped, &step.act)
-                && self.known.is_closed(last.token)
-            {
-                let act = Act::Mark { effect: effect.clone(), closed: Some(last.token) };
-                outcome = document.step(&Step { act, ..step.clone() })?;
-            }
-            let Outcome { stepped, write } = outcome;
-            let Some((value, options)) = write else { return Ok((stepped, None)) };
-            let written = match version {
-                Some(version) => self.store.replace(&step.key, value, version, options).await,
-                None => self.store.insert(&step.key, value, options).await,
-            };
-            match written {
-                Ok(version) => return Ok((stepped, Some(Held { document, version: Some(version) }))),
-                Err(error) => attempts.after(error).await.map_err(failed)?,
-            }
-        }
-    }
-
-    /// What a live owner MUST ask before it marks an intent in memory: whether that attempt may still be marked. Without
-    /// it a request that comes twice, the second time after the end, would mark what is long settled.
-    pub async fn may_mark(&self, intent: &Intent) -> Result<bool, TransactionError> {
-        let entry = arbiter::look(&*self.store, &intent.arbiter, intent.op).await?;
-        Ok(entry.is_some_and(|entry| entry.token == intent.token && entry.state == State::Pending))
     }
 }
