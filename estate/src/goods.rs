@@ -101,7 +101,8 @@ impl<'de> Deserialize<'de> for ItemName {
 }
 
 /// What tells one unique item from all others: the operation that created it, and which of its items it is. Written
-/// `OPERATION-INDEX`. No counter is needed anywhere.
+/// `OPERATION-INDEX`. No counter is needed anywhere; but an operation id MUST NOT be used again once it is forgotten
+/// ([`crate::transaction::REMEMBERED`], [`crate::transaction::participant::RECENT`]): it would make the same serial twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Serial {
     /// The operation that created it.
