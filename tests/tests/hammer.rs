@@ -25,8 +25,9 @@ fn hammer(more: &[&str]) -> Value {
 fn check(outcome: &Value) {
     let number = |name: &str| outcome[name].as_u64().unwrap_or_default();
     assert_eq!(outcome["audit"], "clean");
-    assert!(number("kills") >= 8, "{outcome}");
-    assert!(number("acknowledged") >= 50 && number("refused") > 0 && number("asked_again") > 0, "{outcome}");
+    // Far below what a loaded machine makes in this time: enough to know that there was something to lose.
+    assert!(number("kills") >= 3, "{outcome}");
+    assert!(number("acknowledged") >= 20 && number("refused") > 0 && number("asked_again") > 0, "{outcome}");
     for kind in ["transfer", "gift", "trade", "promise", "build", "demolish", "claim"] {
         assert!(outcome["kinds"][kind].as_u64() > Some(0), "no {kind} ever happened: {outcome}");
     }
