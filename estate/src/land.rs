@@ -16,8 +16,7 @@ use std::sync::Arc;
 
 use cartographer::geometry::ObjectId;
 
-use crate::document::DocumentError;
-use crate::transaction::{Kinds, Refusal, TransactionError};
+use crate::transaction::{Kinds, Refusal};
 
 pub mod footprint;
 pub mod grounds;
@@ -109,11 +108,6 @@ fn number_in(key: &str, kind: &str) -> Result<ObjectId, Refusal> {
     let id = number.and_then(|text| text.parse().ok().filter(|id: &u64| id.to_string() == text)).map(ObjectId);
     let id = id.ok_or_else(|| Refusal::new(codes::MALFORMED, format!("{key:?} is not the key of a {kind}")))?;
     check_id(kind, id).map(|()| id)
-}
-
-/// A document that is not what its key says.
-fn malformed(key: &str, reason: impl Into<String>) -> TransactionError {
-    TransactionError::Document(DocumentError::Malformed { key: key.to_owned(), reason: reason.into() })
 }
 
 #[cfg(test)]

@@ -146,10 +146,9 @@ pub(crate) fn is_shallow(value: &Value, levels: u32) -> bool {
 pub struct Request {
     /// The operation. Asked again under the same id, it happens once.
     pub op: OperationId,
-    /// The ledger in which it is decided, for land; none for a transfer with a document of its own. A change of one document
-    /// is remembered in that document, beside [`participant::RECENT`] others, unless [`arbiter::transfer_key`] of the
-    /// operation is named here: that is for documents which many clients change.
-    pub ledger: Option<String>,
+    /// The key of its arbiter. None: a transfer of its own; or, if it changes one document only, that very document, which
+    /// remembers it beside [`participant::RECENT`] others.
+    pub arbiter: Option<String>,
     /// What it does, one part for each document; at most [`PARTS`].
     pub parts: Vec<Part>,
     /// What was asked for, as a number ([`Request::asked`]), where the parts follow from more than that. An operation id that
@@ -160,12 +159,18 @@ pub struct Request {
 impl Request {
     /// A transaction with an arbiter of its own, or of one part alone.
     pub fn transfer(op: OperationId, parts: Vec<Part>) -> Request {
-        Request { op, ledger: None, parts, asked: None }
+        Request { op, arbiter: None, parts, asked: None }
+    }
+
+    /// A transaction with an arbiter of its own even if it changes one document only: for documents that so many change that
+    /// they cannot remember whose operations they were.
+    pub fn remembered(op: OperationId, parts: Vec<Part>) -> Request {
+        Request { op, arbiter: Some(arbiter::transfer_key(op)), parts, asked: None }
     }
 
     /// A transaction that is decided in a ledger.
     pub fn land(op: OperationId, ledger: impl Into<String>, parts: Vec<Part>) -> Request {
-        Request { op, ledger: Some(ledger.into()), parts, asked: None }
+        Request { op, arbiter: Some(ledger.into()), parts, asked: None }
     }
 
     /// For operations whose parts are made from what was read as well: only `arguments` tell what was asked for. Such an

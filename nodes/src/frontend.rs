@@ -24,11 +24,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cartographer::geometry::ObjectId;
 use cartographer::terrain::Terrain;
-use estate::player::{Claimant, Owner};
+use estate::player::Claimant;
 use estate::store::Store;
 use estate::transaction::Transactions;
-use mesh::directory::Directory;
-use mesh::registry::{self, District};
 use mesh::tasks::Tasks;
 use mesh::{Event, Mesh, Role};
 use rand::rngs::StdRng;
@@ -37,7 +35,7 @@ use tokio::sync::mpsc;
 
 use crate::game::GameWorld;
 use crate::metrics::Metrics;
-use crate::owners::Hands;
+use crate::owners::MeshOwners;
 use crate::protocol;
 use crate::world_loop::{self, WorldHandle};
 use players::{FrontInput, Players};
@@ -72,11 +70,8 @@ impl Default for Config {
 /// What the tasks of one frontend share.
 pub struct Shared {
     mesh: Mesh,
-    directory: Arc<dyn Directory>,
-    district: District,
-    store: Arc<dyn Store>,
     estate: Arc<Transactions>,
-    hands: Arc<Hands>,
+    owners: Arc<MeshOwners>,
     islands: Arc<Vec<Arc<Terrain>>>,
     metrics: Arc<Metrics>,
     tasks: Tasks,
@@ -96,16 +91,11 @@ pub struct Parts {
     pub mesh: Mesh,
     /// What the mesh tells it.
     pub events: mpsc::Receiver<Event>,
-    /// Who lives, to be asked before a player is taken over.
-    pub directory: Arc<dyn Directory>,
-    /// Where in the directory the nodes of this district are.
-    pub district: District,
-    /// Where documents lie.
-    pub store: Arc<dyn Store>,
-    /// Transactions over them.
+    /// Where documents lie, and transactions over them.
     pub estate: Arc<Transactions>,
-    /// The documents that this node holds, for steps of others' transactions.
-    pub hands: Arc<Hands>,
+    /// Who owns documents: this node, for steps of others' transactions, and the others, to be asked before a player is taken
+    /// over.
+    pub owners: Arc<MeshOwners>,
     /// The islands that it serves.
     pub islands: Arc<Vec<Arc<Terrain>>>,
     /// Where it counts.
@@ -132,7 +122,7 @@ pub struct Frontend {
 
 /// Starts the world loop and the shards. Sockets are served by [`listener::serve`].
 pub fn start(parts: Parts) -> std::io::Result<Frontend> {
-    let Parts { mesh, events, directory, district, store, estate, hands, islands, metrics, .. } = parts;
+    let Parts { mesh, events, estate, owners, islands, metrics, .. } = parts;
     let Parts { tasks, config, secret, world, .. } = parts;
     let me = mesh.me().clone();
     let mut random = StdRng::from_seed(secret);
@@ -147,11 +137,8 @@ pub fn start(parts: Parts) -> std::io::Result<Frontend> {
         turns: (0..TURNS).map(|_| Arc::default()).collect(),
         draining: AtomicBool::new(false),
         mesh: mesh.clone(),
-        directory,
-        district,
-        store,
         estate,
-        hands,
+        owners,
         islands,
         metrics: metrics.clone(),
         tasks: tasks.clone(),
@@ -196,21 +183,11 @@ impl Frontend {
     }
 }
 
-/// The owners that the directory no longer knows.
-pub(super) struct GoneOwners {
-    living: Option<Vec<(String, u64)>>,
-}
-
-impl GoneOwners {
-    /// True if the owner's life has surely ended. Without a directory nobody is known to be gone.
-    fn is_gone(&self, owner: &Owner) -> bool {
-        self.living
-            .as_ref()
-            .is_some_and(|living| !living.iter().any(|(node, life)| *node == owner.node && *life == owner.incarnation))
-    }
-}
-
 impl Shared {
+    fn store(&self) -> &dyn Store {
+        &**self.estate.store()
+    }
+
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -233,20 +210,6 @@ impl Shared {
 
     fn end_session(&self, now_ms: u64, session: SessionId) {
         self.book().end(now_ms, session);
-    }
-
-    /// Asks the directory who lives.
-    async fn gone_owners(&self) -> GoneOwners {
-        match registry::read_cluster(&*self.directory, &self.district).await {
-            Ok(nodes) => {
-                let living = nodes.into_iter().map(|n| (n.node.to_string(), n.incarnation.0));
-                GoneOwners { living: Some(living.collect()) }
-            }
-            Err(e) => {
-                tracing::warn!(error = %e, "the directory cannot say who lives: nobody is taken over");
-                GoneOwners { living: None }
-            }
-        }
     }
 
     /// Two other frontends that a client may try when this one is lost.

@@ -47,6 +47,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use uuid::Uuid;
 
 use crate::game::GameWorld;
+use crate::game::grounds::Terrains;
 use crate::metrics::{Exposition, Metrics};
 use crate::world_loop::{self, WorldHandle, WorldReport};
 use checks::LastReadiness;
@@ -97,9 +98,7 @@ pub struct GatewayContext {
     pub world: GameWorld,
     /// Where nodes are registered.
     pub directory: Arc<dyn Directory>,
-    /// Where documents lie.
-    pub store: Arc<dyn Store>,
-    /// Transactions over them.
+    /// Where documents lie, and transactions over them.
     pub estate: Arc<Transactions>,
     /// The islands, by rising number.
     pub islands: Arc<Vec<Arc<Terrain>>>,
@@ -125,8 +124,8 @@ pub struct App {
     mesh: Mesh,
     world: WorldHandle<MapInput>,
     directory: Arc<dyn Directory>,
-    store: Arc<dyn Store>,
     estate: Arc<Transactions>,
+    grounds: Terrains,
     islands: Arc<Vec<Arc<Terrain>>>,
     metrics: Arc<Metrics>,
     exposition: Exposition,
@@ -168,7 +167,7 @@ pub enum StartError {
 ///
 /// What peers ask of the node is the caller's to answer; questions about cells go to [`Gateway::world`].
 pub async fn serve(ctx: GatewayContext) -> Result<Gateway, StartError> {
-    let GatewayContext { mesh, events, world, directory, store, estate, islands, http, metrics, .. } = ctx;
+    let GatewayContext { mesh, events, world, directory, estate, islands, http, metrics, .. } = ctx;
     let (tasks, config, exposition) = (ctx.tasks, ctx.config, ctx.exposition);
     let address = http.local_addr()?;
     let passwords = Passwords::new(config.passwords, metrics.hashes.clone()).map_err(StartError::Passwords)?;
@@ -179,8 +178,8 @@ pub async fn serve(ctx: GatewayContext) -> Result<Gateway, StartError> {
         mesh,
         world: world.clone(),
         directory,
-        store,
         estate,
+        grounds: Terrains::new(&islands),
         islands,
         metrics: metrics.clone(),
         exposition,
@@ -214,6 +213,10 @@ impl Gateway {
 }
 
 impl App {
+    fn store(&self) -> &dyn Store {
+        &**self.estate.store()
+    }
+
     fn stopping(&self) -> bool {
         *self.stop.borrow()
     }

@@ -12,7 +12,7 @@ use estate::player::Owner;
 use estate::transaction::{Owners, Step, Stepped, TransactionError};
 use mesh::directory::Directory;
 use mesh::registry::{self, District};
-use mesh::{CallRefusal, IncomingCall, Mesh, NodeId};
+use mesh::{CallRefusal, IncomingCall, Mesh, NodeId, NodeRecord};
 use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, timeout};
@@ -105,19 +105,34 @@ impl MeshOwners {
     }
 }
 
+impl MeshOwners {
+    /// Asks the directory who lives.
+    pub async fn living(&self) -> Living {
+        match registry::read_cluster(&*self.directory, &self.district).await {
+            Ok(records) => Living(Some(records)),
+            Err(error) => {
+                tracing::warn!(%error, "the directory cannot say who lives: nobody is taken for gone");
+                Living(None)
+            }
+        }
+    }
+}
+
+/// The lives that the directory knew when it was asked.
+pub struct Living(Option<Vec<NodeRecord>>);
+
+impl Living {
+    /// True if the owner's life has surely ended. Without a directory nobody is known to be gone.
+    pub fn is_gone(&self, owner: &Owner) -> bool {
+        self.0.as_ref().is_some_and(|records| !records.iter().any(|record| lives_in(record, owner)))
+    }
+}
+
 #[async_trait]
 impl Owners for MeshOwners {
     async fn is_gone(&self, owner: &Owner) -> bool {
-        if self.is_me(owner) || self.mesh.peers().iter().any(|peer| lives_in(&peer.record, owner)) {
-            return false;
-        }
-        match registry::read_cluster(&*self.directory, &self.district).await {
-            Ok(living) => !living.iter().any(|record| lives_in(record, owner)),
-            Err(error) => {
-                tracing::warn!(%error, "the directory cannot say who lives: nobody is taken for gone");
-                false
-            }
-        }
+        let here = self.is_me(owner) || self.mesh.peers().iter().any(|peer| lives_in(&peer.record, owner));
+        !here && self.living().await.is_gone(owner)
     }
 
     async fn take(&self, owner: &Owner, step: &Step) -> Result<Stepped, TransactionError> {
@@ -135,7 +150,7 @@ impl Owners for MeshOwners {
     }
 }
 
-fn lives_in(record: &mesh::NodeRecord, owner: &Owner) -> bool {
+fn lives_in(record: &NodeRecord, owner: &Owner) -> bool {
     record.node.as_str() == owner.node && record.incarnation.0 == owner.incarnation
 }
 

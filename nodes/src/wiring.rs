@@ -154,16 +154,15 @@ pub async fn start(setup: Setup) -> Result<Node> {
     }
     let mut secret = [0; 32];
     random.fill_bytes(&mut secret);
-    let district = District::new(&setup.membership.cluster, &setup.membership.district);
     let hands = Arc::new(Hands::default());
-    let owners = MeshOwners {
+    let owners = Arc::new(MeshOwners {
         mesh: mesh.clone(),
         directory: setup.directory.clone(),
-        district: district.clone(),
+        district: District::new(&setup.membership.cluster, &setup.membership.district),
         hands: hands.clone(),
-    };
+    });
     let kinds = kinds::all(Arc::new(Terrains::new(&setup.islands))).beside(gateway::DOCUMENTS);
-    let estate = Arc::new(Transactions::new(setup.store.clone(), kinds, Arc::new(owners), random.next_u64()));
+    let estate = Arc::new(Transactions::new(setup.store, kinds, owners.clone(), random.next_u64()));
     let Inbox { events, calls } = inbox;
     let tasks = setup.tasks.clone();
     let (report, door) = match setup.role {
@@ -171,11 +170,8 @@ pub async fn start(setup: Setup) -> Result<Node> {
             let parts = frontend::Parts {
                 mesh: mesh.clone(),
                 events,
-                directory: setup.directory,
-                district,
-                store: setup.store,
                 estate: estate.clone(),
-                hands: hands.clone(),
+                owners,
                 islands: setup.islands,
                 metrics: metrics.clone(),
                 tasks: tasks.clone(),
@@ -198,7 +194,6 @@ pub async fn start(setup: Setup) -> Result<Node> {
                 mesh: mesh.clone(),
                 events,
                 world,
-                store: setup.store,
                 estate: estate.clone(),
                 directory: setup.directory,
                 islands: setup.islands,

@@ -11,7 +11,6 @@ use serde_json::{Map, Value};
 use super::{BAG, Goods, GoodsEffect, Keep, Place, transfer};
 use crate::document::{Document, Kept, Migration};
 use crate::player::{self, PlayerDocument, PlayerKind};
-use crate::transaction::arbiter::transfer_key;
 use crate::transaction::{Kind, Marks, OperationId, Part, Refusal, Request, TransactionError, Transactions};
 
 /// The most promises that wait for one player.
@@ -203,8 +202,8 @@ pub async fn give(
         }
         parts.push(from.part(op, &effect));
     }
-    // Many clients leave promises for one player: each operation is remembered by an arbiter of its own.
-    transactions.run(Request::land(op, transfer_key(op), parts)).await?;
+    // Many clients leave promises for one player.
+    transactions.run(Request::remembered(op, parts)).await?;
     let home = player::find(&**transactions.store(), to).await;
     if !matches!(home, Ok(Some(Kept { document: PlayerDocument { owner: Some(_), .. }, .. }))) {
         return Ok(Keeping::default());

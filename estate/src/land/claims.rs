@@ -61,15 +61,7 @@ pub async fn claim(
         return Err(Refusal::new(codes::MALFORMED, format!("times go up to second {PAID_MOST_S}")).into());
     }
     let found = HoldingEffect::Found { owner, chunk, since_s: now_s, paid_until_s };
-    let asked = ("claim", holding, chunk, owner);
-    let mut surveys = Surveys::new();
-    loop {
-        let parts = taking(transactions, holding, &found, chunk, now_s, costs).await?;
-        let request = Request::land(op, ledger::key_of_chunk(chunk), parts).asked(&asked);
-        if let Some(answer) = surveys.after(transactions.run(request).await) {
-            return answer;
-        }
-    }
+    take(transactions, op, holding, &found, chunk, now_s, costs, &("claim", holding, chunk, owner)).await
 }
 
 /// Adds a chunk to a holding that touches one of its sides, under the conditions of [`claim`].
@@ -88,38 +80,39 @@ pub async fn extend(
     check_id("a player", by)?;
     check_chunk(grounds, chunk)?;
     let grow = HoldingEffect::Extend { by, chunk, unpaid_before_s: now_s.saturating_sub(GRACE_S) };
-    let asked = ("extend", holding, chunk, by);
-    let mut surveys = Surveys::new();
-    loop {
-        let parts = taking(transactions, holding, &grow, chunk, now_s, costs).await?;
-        let request = Request::land(op, ledger::key_of_chunk(chunk), parts).asked(&asked);
-        if let Some(answer) = surveys.after(transactions.run(request).await) {
-            return answer;
-        }
-    }
+    take(transactions, op, holding, &grow, chunk, now_s, costs, &("extend", holding, chunk, by)).await
 }
 
-/// The parts by which a holding gains a chunk: its own, the deed's, and that of the holding to which the deed points now.
-async fn taking(
+/// Lets a holding gain a chunk: its own part, the deed's, and that of the holding to which the deed points now.
+#[allow(clippy::too_many_arguments)] // each is a plain value that two callers have at hand
+async fn take(
     transactions: &Transactions,
+    op: OperationId,
     holding: ObjectId,
     effect: &HoldingEffect,
     chunk: Chunk,
     now_s: u64,
     costs: &[Part],
-) -> Result<Vec<Part>, TransactionError> {
-    let expected = pointer(transactions, chunk).await?;
-    let acts = vec![DeedAct::Point { expected, to: Some(holding) }];
-    let mut parts = vec![
-        Part::new::<DeedKind>(deed::key(chunk), &DeedEffect { acts }),
-        Part::new::<HoldingKind>(holding::key(holding), effect),
-    ];
-    if let Some(other) = expected.filter(|other| *other != holding) {
-        let yielded = HoldingEffect::Yield { chunk, unpaid_before_s: now_s.saturating_sub(GRACE_S) };
-        parts.push(Part::new::<HoldingKind>(holding::key(other), &yielded));
+    asked: &(impl serde::Serialize + Sync),
+) -> Result<(), TransactionError> {
+    let mut surveys = Surveys::new();
+    loop {
+        let expected = pointer(transactions, chunk).await?;
+        let acts = vec![DeedAct::Point { expected, to: Some(holding) }];
+        let mut parts = vec![
+            Part::new::<DeedKind>(deed::key(chunk), &DeedEffect { acts }),
+            Part::new::<HoldingKind>(holding::key(holding), effect),
+        ];
+        if let Some(other) = expected.filter(|other| *other != holding) {
+            let yielded = HoldingEffect::Yield { chunk, unpaid_before_s: now_s.saturating_sub(GRACE_S) };
+            parts.push(Part::new::<HoldingKind>(holding::key(other), &yielded));
+        }
+        parts.extend_from_slice(costs);
+        let request = Request::land(op, ledger::key_of_chunk(chunk), parts).asked(asked);
+        if let Some(answer) = surveys.after(transactions.run(request).await) {
+            return answer;
+        }
     }
-    parts.extend_from_slice(costs);
-    Ok(parts)
 }
 
 /// Gives up one chunk of a holding; what is left of it may then lie apart. With its last chunk the holding goes.

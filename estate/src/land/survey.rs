@@ -12,8 +12,8 @@ use futures_util::future::try_join_all;
 use super::deed::{DeedAct, DeedDocument, DeedEffect, DeedKind};
 use super::holding::{HoldingDocument, HoldingEffect, HoldingKind};
 use super::object::ObjectDocument;
-use super::{By, SURVEYS, check_id, codes, deed, holding, malformed, object};
-use crate::document::peek;
+use super::{By, SURVEYS, check_id, codes, deed, holding, object};
+use crate::document::{Document, DocumentError, peek};
 use crate::transaction::{Part, TransactionError, Transactions};
 
 /// What is to be done to the deeds of some chunks.
@@ -107,15 +107,13 @@ pub(super) async fn deed_as_read(
     transactions: &Transactions,
     chunk: Chunk,
 ) -> Result<Option<DeedDocument>, TransactionError> {
-    let key = deed::key(chunk);
-    let Some(kept) = peek::<DeedDocument>(&**transactions.store(), &key).await? else { return Ok(None) };
-    if kept.document.chunk() != chunk {
-        return Err(malformed(&key, format!("it says that it is the deed of chunk {}", kept.document.chunk())));
-    }
-    if let Some(id) = kept.document.holding {
-        check_id("a holding", id).map_err(|refusal| malformed(&key, refusal.why))?;
-    }
-    Ok(Some(kept.document))
+    as_read(transactions, &deed::key(chunk), |deed: &DeedDocument| {
+        if deed.chunk() != chunk {
+            return Err(format!("it says that it is the deed of chunk {}", deed.chunk()));
+        }
+        deed.holding.map_or(Ok(()), |id| check_id("a holding", id)).map_err(|refusal| refusal.why)
+    })
+    .await
 }
 
 /// A holding as it was last written, if ever, and right in itself.
@@ -123,12 +121,10 @@ pub(super) async fn holding_as_read(
     transactions: &Transactions,
     id: ObjectId,
 ) -> Result<Option<HoldingDocument>, TransactionError> {
-    let key = holding::key(id);
-    let Some(kept) = peek::<HoldingDocument>(&**transactions.store(), &key).await? else { return Ok(None) };
-    if kept.document.id != id {
-        return Err(malformed(&key, format!("it says that it is holding {}", kept.document.id)));
-    }
-    Ok(Some(kept.document))
+    as_read(transactions, &holding::key(id), |holding: &HoldingDocument| {
+        if holding.id == id { Ok(()) } else { Err(format!("it says that it is holding {}", holding.id)) }
+    })
+    .await
 }
 
 /// An object as it was last written, if ever, and right in itself; it may be gone.
@@ -136,12 +132,22 @@ pub(super) async fn object_as_read(
     transactions: &Transactions,
     id: ObjectId,
 ) -> Result<Option<ObjectDocument>, TransactionError> {
-    let key = object::key(id);
-    let Some(kept) = peek::<ObjectDocument>(&**transactions.store(), &key).await? else { return Ok(None) };
-    if kept.document.id != id {
-        return Err(malformed(&key, format!("it says that it is object {}", kept.document.id)));
+    as_read(transactions, &object::key(id), |object: &ObjectDocument| {
+        if object.id == id { Ok(()) } else { Err(format!("it says that it is object {}", object.id)) }
+    })
+    .await
+}
+
+async fn as_read<D: Document>(
+    transactions: &Transactions,
+    key: &str,
+    check: impl Fn(&D) -> Result<(), String>,
+) -> Result<Option<D>, TransactionError> {
+    let Some(kept) = peek::<D>(&**transactions.store(), key).await? else { return Ok(None) };
+    match check(&kept.document) {
+        Ok(()) => Ok(Some(kept.document)),
+        Err(reason) => Err(DocumentError::Malformed { key: key.to_owned(), reason }.into()),
     }
-    Ok(Some(kept.document))
 }
 
 /// The bounded surveys of one operation.

@@ -31,6 +31,14 @@ pub(super) enum Settled {
     Pending,
 }
 
+/// What became of a commit.
+enum Commit {
+    /// It has happened. The arbiter as it was written, if that is known.
+    Done(Option<Read>),
+    /// This attempt was aborted, or all of it is over.
+    Over,
+}
+
 /// Growing pauses of one who waits, a little different for each so that they do not come back together.
 pub(super) struct Pauses {
     next: Duration,
@@ -58,11 +66,11 @@ impl Transactions {
     pub async fn run(&self, request: Request) -> Result<(), TransactionError> {
         let request = self.checked(request)?;
         let started = Instant::now();
-        if let ([part], None) = (request.parts.as_slice(), &request.ledger) {
+        if let ([part], None) = (request.parts.as_slice(), &request.arbiter) {
             let act = Act::Alone { effect: part.effect.clone() };
             return self.run_alone(request.op, &part.key, act, started).await;
         }
-        let arbiter = request.ledger.clone().unwrap_or_else(|| transfer_key(request.op));
+        let arbiter = request.arbiter.clone().unwrap_or_else(|| transfer_key(request.op));
         let digest = request.asked.unwrap_or_else(|| digest(&request.parts));
         if !arbiter::is_transfer(&arbiter)
             && let Err(error) = self.sweep(&arbiter).await
@@ -103,8 +111,10 @@ impl Transactions {
                     return self.unless_happened(&arbiter, request.op, error).await;
                 }
             };
-            if let Some(held) = self.commit(&intent, held, started).await? {
-                self.finish(&intent, &entry, held, marked).await;
+            if let Commit::Done(held) = self.commit(&intent, held, started).await? {
+                if let Err(error) = self.finish(&intent, &entry, held, marked).await {
+                    tracing::warn!(op = %intent.op, %error, "a committed operation is left for others to finish");
+                }
                 return Ok(());
             }
             // Somebody lost patience with this attempt. What it left is cleared, and it is tried anew.
@@ -118,7 +128,7 @@ impl Transactions {
 
     /// An answer that nothing has happened, unless another driver of the same operation has made it happen: one that was
     /// aborted and slept finds its own effect in the documents, and would take it for a reason to refuse.
-    pub(super) async fn unless_happened(
+    async fn unless_happened(
         &self,
         arbiter: &str,
         op: OperationId,
@@ -161,13 +171,7 @@ impl Transactions {
     }
 
     /// A change of one document alone: one compare-and-swap, which also remembers the operation.
-    pub(super) async fn run_alone(
-        &self,
-        op: OperationId,
-        key: &str,
-        act: Act,
-        started: Instant,
-    ) -> Result<(), TransactionError> {
+    async fn run_alone(&self, op: OperationId, key: &str, act: Act, started: Instant) -> Result<(), TransactionError> {
         let intent = Intent { arbiter: String::new(), op, token: self.token() };
         let mut pauses = Pauses::new(intent.token);
         let step = Step { key: key.to_owned(), intent, act };
@@ -175,18 +179,30 @@ impl Transactions {
             match self.take(&step).await? {
                 Stepped::Taken | Stepped::Already => return Ok(()),
                 Stepped::Refused(refusal) => return Err(refusal.into()),
-                Stepped::Unclosed(_) => {}
-                Stepped::Busy(other) => {
-                    let settled = self.settle_other(key, &other).await?;
-                    if settled == Settled::Pending && started.elapsed() >= DRIVING {
-                        return Err(TransactionError::Busy(key.to_owned()));
-                    }
-                    if settled == Settled::Pending {
-                        pauses.pause().await;
-                    }
-                }
+                Stepped::Busy(other) => self.make_way(key, &other, started, &mut pauses).await?,
+                // Only marks ask for the last transfer to be closed: an owner that says so is none of this version.
+                Stepped::Unclosed(_) => return Err(TransactionError::Busy(key.to_owned())),
             }
         }
+    }
+
+    /// Settles another transaction's intent that stands in the way, or waits for it a little: an error once this driver's own
+    /// time is up.
+    async fn make_way(
+        &self,
+        key: &str,
+        other: &Intent,
+        started: Instant,
+        pauses: &mut Pauses,
+    ) -> Result<(), TransactionError> {
+        let settled = self.settle_intent(key, other).await.map_err(|error| of_another(key, error))?;
+        if settled == Settled::Pending {
+            if started.elapsed() >= DRIVING {
+                return Err(TransactionError::Busy(key.to_owned()));
+            }
+            pauses.pause().await;
+        }
+        Ok(())
     }
 
     fn checked(&self, mut request: Request) -> Result<Request, TransactionError> {
@@ -211,7 +227,7 @@ impl Transactions {
 
     /// Marks every participant, in the order of their keys, so that of two transactions one always gets through.
     /// Gives them as they were written, so that nothing is read again if nobody else writes.
-    pub(super) async fn mark_all(
+    async fn mark_all(
         &self,
         intent: &Intent,
         parts: &[Part],
@@ -235,29 +251,15 @@ impl Transactions {
                         self.close(&last).await.map_err(|error| of_another(&part.key, error))?;
                         closed = Some(last.token);
                     }
-                    Stepped::Busy(other) => {
-                        let settled = self.settle_other(&part.key, &other).await?;
-                        if settled == Settled::Pending && started.elapsed() >= DRIVING {
-                            return Err(TransactionError::Busy(part.key.clone()));
-                        }
-                        if settled == Settled::Pending {
-                            pauses.pause().await;
-                        }
-                    }
+                    Stepped::Busy(other) => self.make_way(&part.key, &other, started, &mut pauses).await?,
                 }
             }
         }
         Ok(marked)
     }
 
-    /// The moment of truth. None if this attempt was aborted, or if all of it is over; else the arbiter as it was written,
-    /// if that is known.
-    pub(super) async fn commit(
-        &self,
-        intent: &Intent,
-        held: Option<Read>,
-        started: Instant,
-    ) -> Result<Option<Option<Read>>, TransactionError> {
+    /// The moment of truth.
+    async fn commit(&self, intent: &Intent, held: Option<Read>, started: Instant) -> Result<Commit, TransactionError> {
         let commit = |entry: &Entry| match entry.state {
             State::Pending if entry.token == intent.token => {
                 Change::Put(Entry { state: State::Committed, ..entry.clone() })
@@ -268,10 +270,10 @@ impl Transactions {
         let changed = arbiter::change_held(&*self.store, &intent.arbiter, intent.op, held, commit).await;
         let (entry, held) = changed.map_err(|error| unknown(error.to_string()))?;
         match entry {
-            Some(entry) if entry.token == intent.token => {
-                Ok(matches!(entry.state, State::Committed | State::Done).then_some(held))
+            Some(entry) if entry.token == intent.token && matches!(entry.state, State::Committed | State::Done) => {
+                Ok(Commit::Done(held))
             }
-            Some(_) => Ok(None),
+            Some(_) => Ok(Commit::Over),
             // Only time takes a transfer's arbiter away, though this driver's own clock may have stood still meanwhile.
             None if arbiter::is_transfer(&intent.arbiter) => Err(unknown("its memory has expired".to_owned())),
             // Memories have their time: whoever slept longer cannot tell what became of its own commit.
@@ -279,28 +281,13 @@ impl Transactions {
             // Dropped undone; or finished by others after a commit whose reply was lost, and then nothing of it is left to
             // be cleared. A memory of the operation does not tell which: it may be another attempt's, and then what this
             // one has marked since MUST NOT be applied. The operation is begun anew, which knows a done one.
-            None => Ok(None),
+            None => Ok(Commit::Over),
         }
     }
 
-    /// Applies a committed transaction to all participants and closes its arbiter. What fails is left to whoever meets it.
+    /// Applies a committed transaction to all participants and closes its arbiter, from these as they were written if that is
+    /// known. What fails is left to whoever meets it.
     pub(super) async fn finish(
-        &self,
-        intent: &Intent,
-        entry: &Entry,
-        held: Option<Read>,
-        marked: Vec<Option<Held<'_>>>,
-    ) {
-        if let Err(error) = self.try_finish_held(intent, entry, held, marked).await {
-            tracing::warn!(op = %intent.op, %error, "a committed operation is left for others to finish");
-        }
-    }
-
-    pub(super) async fn try_finish(&self, intent: &Intent, entry: &Entry) -> Result<(), TransactionError> {
-        self.try_finish_held(intent, entry, None, Vec::new()).await
-    }
-
-    pub(super) async fn try_finish_held(
         &self,
         intent: &Intent,
         entry: &Entry,
@@ -336,7 +323,7 @@ impl Transactions {
     }
 
     /// Aborts an attempt that cannot go on, and clears its marks. What fails is left to whoever meets it.
-    pub(super) async fn give_up(&self, intent: &Intent, parts: &[Part]) {
+    async fn give_up(&self, intent: &Intent, parts: &[Part]) {
         match self.abort(intent).await {
             Ok(Some(entry)) if entry.state == State::Committed => {}
             Ok(_) => self.clear_all(intent, parts).await,

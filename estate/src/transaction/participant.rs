@@ -123,6 +123,17 @@ pub enum Act {
     },
 }
 
+impl Act {
+    fn effect(&self) -> Option<&Value> {
+        match self {
+            Act::Mark { effect, .. } | Act::Apply { effect } | Act::Alone { effect } | Act::Guarded { effect } => {
+                Some(effect)
+            }
+            Act::Clear => None,
+        }
+    }
+}
+
 /// What became of a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stepped {
@@ -146,54 +157,52 @@ pub fn take<K: Kind>(kind: &K, document: &mut K::Document, step: &Step) -> Stepp
     };
     let mut next = document.clone();
     let marks = kind.marks(&mut next);
-    let held = marks.intent.clone();
-    let ours = held.as_ref() == Some(&step.intent);
+    let ours = marks.intent.as_ref() == Some(&step.intent);
+    let taken = match &step.act {
+        Act::Mark { .. } => ours,
+        Act::Apply { .. } | Act::Clear => !ours,
+        Act::Alone { .. } => marks.recent.contains(&step.intent.op),
+        Act::Guarded { .. } => false,
+    };
+    if taken {
+        return Stepped::Already;
+    }
+    if let Some(other) = marks.intent.clone().filter(|_| !ours) {
+        return Stepped::Busy(other);
+    }
     match &step.act {
-        Act::Mark { .. } if ours => return Stepped::Already,
-        Act::Mark { effect, closed } => {
-            if let Some(other) = held {
-                return Stepped::Busy(other);
-            }
+        Act::Mark { closed, .. } => {
             if let Some(last) = marks.last.clone().filter(|last| Some(last.token) != *closed) {
                 return Stepped::Unclosed(last);
             }
             marks.intent = Some(step.intent.clone());
-            let mut tried = next.clone();
-            if let Err(refusal) = read(effect).and_then(|effect| kind.apply(&mut tried, &effect)) {
-                return Stepped::Refused(refusal);
-            }
         }
-        Act::Apply { .. } | Act::Clear if !ours => return Stepped::Already,
-        Act::Apply { effect } => {
+        Act::Apply { .. } => {
             marks.intent = None;
             // A ledger's entries are seen by whoever uses the ledger; a transfer's arbiter has only its participants.
             if arbiter::is_transfer(&step.intent.arbiter) {
                 marks.last = Some(step.intent.clone());
             }
-            if let Err(refusal) = read(effect).and_then(|effect| kind.apply(&mut next, &effect)) {
-                return Stepped::Refused(refusal);
-            }
         }
-        Act::Clear => marks.intent = None,
-        Act::Alone { .. } if marks.recent.contains(&step.intent.op) => return Stepped::Already,
-        Act::Alone { effect } => {
-            if let Some(other) = held {
-                return Stepped::Busy(other);
-            }
+        Act::Alone { .. } => {
             marks.recent.push(step.intent.op);
             let over = marks.recent.len().saturating_sub(RECENT);
             marks.recent.drain(..over);
-            if let Err(refusal) = read(effect).and_then(|effect| kind.apply(&mut next, &effect)) {
-                return Stepped::Refused(refusal);
-            }
         }
-        Act::Guarded { effect } => {
-            if let Some(other) = held {
-                return Stepped::Busy(other);
-            }
-            if let Err(refusal) = read(effect).and_then(|effect| kind.apply(&mut next, &effect)) {
-                return Stepped::Refused(refusal);
-            }
+        Act::Clear => marks.intent = None,
+        Act::Guarded { .. } => {}
+    }
+    if let Some(effect) = step.act.effect() {
+        // A mark only tries the effect.
+        let mut trial;
+        let target = if matches!(step.act, Act::Mark { .. }) {
+            trial = next.clone();
+            &mut trial
+        } else {
+            &mut next
+        };
+        if let Err(refusal) = read(effect).and_then(|effect| kind.apply(target, &effect)) {
+            return Stepped::Refused(refusal);
         }
     }
     *document = next;
@@ -273,19 +282,16 @@ impl<K: Kind> AnyDocument for Opened<'_, K> {
     }
 }
 
-/// A [`Kind`] of any document and effect: bytes in, bytes out.
+/// A [`Kind`] of any document and effect.
 pub trait AnyKind: Send + Sync {
-    /// A stored document, or the one that is not there yet.
-    fn open<'a>(&'a self, key: &str, bytes: Option<&[u8]>) -> Result<Box<dyn AnyDocument + 'a>, DocumentError>;
-
     /// What keys start with, before the slash.
     fn name(&self) -> &'static str;
 
+    /// A stored document, or the one that is not there yet.
+    fn open<'a>(&'a self, key: &str, bytes: Option<&[u8]>) -> Result<Box<dyn AnyDocument + 'a>, DocumentError>;
+
     /// Marks and owner of a stored document.
     fn head(&self, key: &str, bytes: &[u8]) -> Result<Head, DocumentError>;
-
-    /// Takes a step on a stored document that no living owner holds, or on one that is not there yet.
-    fn step(&self, bytes: Option<&[u8]>, step: &Step) -> Result<Outcome, DocumentError>;
 }
 
 impl<K: Kind> AnyKind for K {
@@ -305,10 +311,6 @@ impl<K: Kind> AnyKind for K {
             None => self.born(key),
         };
         Ok(Box::new(Opened { kind: self, document, unborn: bytes.is_none() }))
-    }
-
-    fn step(&self, bytes: Option<&[u8]>, step: &Step) -> Result<Outcome, DocumentError> {
-        self.open(&step.key, bytes)?.step(step)
     }
 }
 

@@ -24,12 +24,6 @@ pub(super) fn of_another(key: &str, error: TransactionError) -> TransactionError
 }
 
 impl Transactions {
-    /// Settles another transaction's intent that stands in the way of one's own. What becomes of the other is never told as
-    /// the outcome of one's own: a document whose holder cannot be finished is busy.
-    pub(super) async fn settle_other(&self, key: &str, other: &Intent) -> Result<Settled, TransactionError> {
-        self.settle_intent(key, other).await.map_err(|error| of_another(key, error))
-    }
-
     /// Settles an intent that was met in the document under `key`. The document MUST have been read before.
     pub(super) async fn settle_intent(&self, key: &str, intent: &Intent) -> Result<Settled, TransactionError> {
         let entry = arbiter::look(&*self.store, &intent.arbiter, intent.op).await?;
@@ -62,18 +56,13 @@ impl Transactions {
     }
 
     /// Finishes a committed entry, or aborts a pending one that has tried patience for long enough.
-    pub(super) async fn settle_entry(
-        &self,
-        arbiter: &str,
-        op: OperationId,
-        entry: &Entry,
-    ) -> Result<Settled, TransactionError> {
+    async fn settle_entry(&self, arbiter: &str, op: OperationId, entry: &Entry) -> Result<Settled, TransactionError> {
         let intent = Intent { arbiter: arbiter.to_owned(), op, token: entry.token };
         match entry.state {
-            State::Committed => self.try_finish(&intent, entry).await?,
+            State::Committed => self.finish(&intent, entry, None, Vec::new()).await?,
             State::Pending if self.known.pending_for(entry.token) < PATIENCE => return Ok(Settled::Pending),
             State::Pending => match self.abort(&intent).await? {
-                Some(now) if now.state == State::Committed => self.try_finish(&intent, &now).await?,
+                Some(now) if now.state == State::Committed => self.finish(&intent, &now, None, Vec::new()).await?,
                 _ => self.clear_all(&intent, &entry.parts).await,
             },
             State::Aborted | State::Done => {}
@@ -88,7 +77,7 @@ impl Transactions {
         }
         let entry = arbiter::look(&*self.store, &last.arbiter, last.op).await?;
         if let Some(entry) = entry.filter(|entry| entry.token == last.token && entry.state == State::Committed) {
-            match self.try_finish(last, &entry).await {
+            match self.finish(last, &entry, None, Vec::new()).await {
                 Ok(()) => {}
                 // It is found again by the intent that stands there still: this document need not wait for that one.
                 Err(_) if self.stands(last, &entry.parts).await? => return Ok(()),
@@ -100,7 +89,7 @@ impl Transactions {
     }
 
     /// True if the intent stands in one of these documents, or may stand in one that cannot be read.
-    pub(super) async fn stands(&self, intent: &Intent, parts: &[Part]) -> Result<bool, TransactionError> {
+    async fn stands(&self, intent: &Intent, parts: &[Part]) -> Result<bool, TransactionError> {
         for part in parts {
             let kind = self.kinds.of(&part.key)?;
             let Some(stored) = self.store.get(&part.key).await? else { continue };
@@ -134,12 +123,9 @@ impl Transactions {
 
     /// Waits until nothing in a ledger is undecided or unfinished, at most for twice [`PATIENCE`].
     pub async fn settle_ledger(&self, ledger: &str) -> Result<(), TransactionError> {
-        let (started, mut pauses) = (Instant::now(), Pauses::new(self.token()));
+        let mut waiting = Waiting::new(self);
         while !self.sweep(ledger).await? {
-            if started.elapsed() >= PATIENCE * 2 {
-                return Err(TransactionError::Busy(ledger.to_owned()));
-            }
-            pauses.pause().await;
+            waiting.wait(ledger).await?;
         }
         Ok(())
     }
@@ -147,18 +133,11 @@ impl Transactions {
     /// Settles whatever transaction holds the document under `key`, as reading it would.
     pub async fn settle(&self, key: &str) -> Result<(), TransactionError> {
         let kind = self.kinds.of(key)?;
-        let (started, mut pauses, mut met) = (Instant::now(), Pauses::new(self.token()), None);
+        let mut waiting = Waiting::new(self);
         loop {
             let Some(stored) = self.store.get(key).await? else { return Ok(()) };
             let Some(intent) = kind.head(key, &stored.value)?.marks.intent else { return Ok(()) };
-            let again = met.replace(intent.token) == Some(intent.token);
-            // One that is met again though it was cleared is unknown to the document's owner: its next save will tell.
-            if self.settle_intent(key, &intent).await? == Settled::Pending || again {
-                if started.elapsed() >= PATIENCE * 2 {
-                    return Err(TransactionError::Busy(key.to_owned()));
-                }
-                pauses.pause().await;
-            }
+            self.settle_or_wait(key, &intent, &mut waiting).await?;
         }
     }
 
@@ -167,18 +146,12 @@ impl Transactions {
     ///
     /// What a live owner has not saved yet is not in it.
     pub async fn read<K: Kind>(&self, kind: &K, key: &str) -> Result<Option<Kept<K::Document>>, TransactionError> {
-        let (started, mut pauses, mut met) = (Instant::now(), Pauses::new(self.token()), None);
+        let mut waiting = Waiting::new(self);
         loop {
             let Some(mut kept) = peek::<K::Document>(&*self.store, key).await? else { return Ok(None) };
             let marks = kind.marks(&mut kept.document).clone();
             if let Some(intent) = marks.intent {
-                let again = met.replace(intent.token) == Some(intent.token);
-                if self.settle_intent(key, &intent).await? == Settled::Pending || again {
-                    if started.elapsed() >= PATIENCE * 2 {
-                        return Err(TransactionError::Busy(key.to_owned()));
-                    }
-                    pauses.pause().await;
-                }
+                self.settle_or_wait(key, &intent, &mut waiting).await?;
                 continue;
             }
             if let Some(last) = marks.last {
@@ -186,5 +159,35 @@ impl Transactions {
             }
             return Ok(Some(kept).filter(|kept| !kind.is_blank(key, &kept.document)));
         }
+    }
+
+    async fn settle_or_wait(&self, key: &str, intent: &Intent, waiting: &mut Waiting) -> Result<(), TransactionError> {
+        // One that is met again though it was cleared is unknown to the document's owner: its next save will tell.
+        let again = waiting.met.replace(intent.token) == Some(intent.token);
+        if self.settle_intent(key, intent).await? == Settled::Pending || again {
+            return waiting.wait(key).await;
+        }
+        Ok(())
+    }
+}
+
+/// The wait of a reader, at most for twice [`PATIENCE`].
+struct Waiting {
+    started: Instant,
+    pauses: Pauses,
+    met: Option<u64>,
+}
+
+impl Waiting {
+    fn new(transactions: &Transactions) -> Waiting {
+        Waiting { started: Instant::now(), pauses: Pauses::new(transactions.token()), met: None }
+    }
+
+    async fn wait(&mut self, key: &str) -> Result<(), TransactionError> {
+        if self.started.elapsed() >= PATIENCE * 2 {
+            return Err(TransactionError::Busy(key.to_owned()));
+        }
+        self.pauses.pause().await;
+        Ok(())
     }
 }

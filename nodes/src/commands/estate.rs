@@ -19,7 +19,7 @@ use estate::kinds;
 use estate::land::{DeedDocument, HoldingDocument, Stand, deed, footprint, holding, ledger};
 use estate::store::{Outcome, Store};
 use estate::transaction::arbiter::LedgerDocument;
-use estate::transaction::{Kind, NoOwners, OperationId, Transactions};
+use estate::transaction::{NoOwners, OperationId, Transactions};
 use serde_json::{Value, json};
 
 use crate::cli::{Audit, Deed, Estate, Give, Migrate, Show, StoreArg};
@@ -94,7 +94,7 @@ async fn deed(asked: Deed) -> Result<()> {
     let written = kept.is_some();
     let document = match kept {
         Some(kept) => kept.document,
-        None => estate::land::DeedKind::new(Arc::new(Terrains::new(&islands))).born(&deed::key(chunk))?,
+        None => deed::born(&Terrains::new(&islands), chunk)?,
     };
     let held = match document.holding {
         Some(id) => peek::<HoldingDocument>(&*store, &holding::key(id)).await?,

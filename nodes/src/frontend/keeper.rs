@@ -110,7 +110,7 @@ impl Home {
     fn open(shared: Arc<Shared>, player: u64) -> Home {
         let (door, takes) = mpsc::channel(TAKES);
         let key = player::key(player);
-        shared.hands.hold(&key, door.clone());
+        shared.owners.hands.hold(&key, door.clone());
         Home { shared, player, key, door, takes, visited: Arc::default() }
     }
 
@@ -135,7 +135,7 @@ impl Home {
 impl Drop for Home {
     fn drop(&mut self) {
         // Steps that wait are answered by nobody, and asked again of whoever has the document next.
-        self.shared.hands.let_go(&self.key, &self.door);
+        self.shared.owners.hands.let_go(&self.key, &self.door);
     }
 }
 
@@ -147,7 +147,7 @@ async fn keep(
     mut leaving: oneshot::Receiver<Leaving>,
 ) {
     let shared = home.shared.clone();
-    let store = shared.store.clone();
+    let store = shared.store();
     home.visit();
     let leaving = loop {
         tokio::select! {
@@ -158,9 +158,9 @@ async fn keep(
                 let kept = match order {
                     Some(Order::Save(island, place)) => {
                         home.visit();
-                        save(&shared, &*store, &mut claimed, island, place).await
+                        save(&shared, store, &mut claimed, island, place).await
                     }
-                    Some(Order::Check) => check(&*store, &claimed).await,
+                    Some(Order::Check) => check(store, &claimed).await,
                     Some(Order::Visit) => {
                         home.visit();
                         true
@@ -190,7 +190,7 @@ async fn keep(
     if let Some(Leaving { island, place, .. }) = &leaving {
         stand(&mut claimed, *island, *place);
     }
-    let mut released = release(&shared, &*store, &mut claimed).await;
+    let mut released = release(&shared, store, &mut claimed).await;
     if let Some(done) = leaving.and_then(|l| l.done) {
         let _ = done.send(());
     }
@@ -199,7 +199,7 @@ async fn keep(
     drop(home);
     while !released {
         tokio::time::sleep(PAUSE_LATER).await;
-        released = release(&shared, &*store, &mut claimed).await;
+        released = release(&shared, store, &mut claimed).await;
     }
 }
 

@@ -233,8 +233,8 @@ impl Sessions {
             }
             // Our own copy, if we have one, is the freshest and must be saved first.
             self.close(id, "a newer session has taken over").await;
-            let gone = shared.gone_owners().await;
-            match player::claim(&*shared.store, id.0, &me, |owner| gone.is_gone(owner)).await {
+            let living = shared.owners.living().await;
+            match player::claim(shared.store(), id.0, &me, |owner| living.is_gone(owner)).await {
                 Ok(Claim::Claimed(claimed)) => return Ok(*claimed),
                 Ok(Claim::Missing) => return Err(Farewell::new(codes::UNAVAILABLE, "no such player")),
                 Ok(Claim::HeldBy(owner)) => {

@@ -64,7 +64,7 @@ pub async fn create(
     }
     let hash = app.passwords.hash(new.password, app.random_salt()).await?;
     let birth = birth(&app)?;
-    let made = account::register(&*app.store, &new.name, &hash, token, &birth, || app.random_u64()).await;
+    let made = account::register(app.store(), &new.name, &hash, token, &birth, || app.random_u64()).await;
     let made = made.map_err(refusal)?.document;
     app.metrics.accounts.inc();
     tracing::info!(account = made.name, player = made.player, "account made");
@@ -99,20 +99,20 @@ pub async fn authenticate(
 pub async fn player_of(app: &App, account: &Kept<AccountDocument>) -> ApiResult<PlayerDocument> {
     let failed = |error: &dyn std::error::Error| ApiError::failed("reading the player", error);
     let holder = account::lower(&account.document.name);
-    let found = player::find(&*app.store, account.document.player).await.map_err(|error| failed(&error))?;
+    let found = player::find(app.store(), account.document.player).await.map_err(|error| failed(&error))?;
     if let Some(kept) = found.filter(|kept| kept.document.account == holder) {
         return Ok(kept.document);
     }
-    let settled = account::settle(&*app.store, account.clone(), &birth(app)?, || app.random_u64()).await;
+    let settled = account::settle(app.store(), account.clone(), &birth(app)?, || app.random_u64()).await;
     let settled = settled.map_err(refusal)?;
-    let found = player::find(&*app.store, settled.document.player).await.map_err(|error| failed(&error))?;
+    let found = player::find(app.store(), settled.document.player).await.map_err(|error| failed(&error))?;
     found
         .map(|kept| kept.document)
         .ok_or_else(|| ApiError::unavailable("unavailable", "the player is not there yet", 1))
 }
 
 async fn find(app: &App, name: &str) -> ApiResult<Option<Kept<AccountDocument>>> {
-    account::find(&*app.store, name).await.map_err(|error| ApiError::failed("reading the account", &error))
+    account::find(app.store(), name).await.map_err(|error| ApiError::failed("reading the account", &error))
 }
 
 fn check_password(password: &str) -> ApiResult<()> {

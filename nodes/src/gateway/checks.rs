@@ -128,9 +128,9 @@ async fn store(app: &App) -> Result<String, String> {
     let key = format!("readiness/{}", app.mesh.me().node);
     let value = Bytes::from(app.mesh.now_ms().to_string());
     let told = |error: StoreError| chain(&error);
-    let written = match app.store.get(&key).await.map_err(told)? {
-        Some(stored) => app.store.replace(&key, value.clone(), stored.version, options).await,
-        None => app.store.insert(&key, value.clone(), options).await,
+    let written = match app.store().get(&key).await.map_err(told)? {
+        Some(stored) => app.store().replace(&key, value.clone(), stored.version, options).await,
+        None => app.store().insert(&key, value.clone(), options).await,
     };
     match written {
         Ok(_) => {}
@@ -138,7 +138,7 @@ async fn store(app: &App) -> Result<String, String> {
         Err(StoreError::Conflict | StoreError::Exists | StoreError::NotFound) => return Ok("answers".to_owned()),
         Err(error) => return Err(chain(&error)),
     }
-    match app.store.get(&key).await.map_err(told)? {
+    match app.store().get(&key).await.map_err(told)? {
         Some(stored) if stored.value == value => Ok("reads and writes".to_owned()),
         _ => Err("does not read what was written".to_owned()),
     }

@@ -9,13 +9,12 @@ use axum::Json;
 use axum::extract::{Path, State};
 use cartographer::geometry::{Chunk, IslandId, ObjectId, TILES_PER_CHUNK};
 use cartographer::ground::Ground;
-use estate::land::{DeedKind, HoldingDocument, HoldingKind, Stand, deed, footprint, holding};
-use estate::transaction::{Kind, TransactionError};
+use estate::land::{HoldingDocument, Stand, claims, footprint, works};
+use estate::transaction::TransactionError;
 use serde::Serialize;
 
 use super::App;
 use super::error::{ApiError, ApiResult};
-use crate::game::grounds::Terrains;
 
 /// A chunk, as clients see it.
 #[derive(Debug, Serialize)]
@@ -61,9 +60,7 @@ pub async fn chunk(
     State(app): State<Arc<App>>,
     Path((id, x, y)): Path<(String, String, String)>,
 ) -> ApiResult<Json<ChunkAnswer>> {
-    let terrain = id.parse().ok().and_then(|id| app.islands.iter().find(|terrain| terrain.id() == IslandId(id)));
-    let unknown = || ApiError::unknown("unknown_island", "no such island; /v1/islands lists them");
-    let terrain = terrain.ok_or_else(unknown)?;
+    let terrain = app.island(&id)?;
     let (island, (width, height)) = (terrain.id(), terrain.size());
     let chunks = |tiles: u16| tiles.div_ceil(TILES_PER_CHUNK);
     let number = |text: &str, tiles: u16| text.parse().ok().filter(|number| *number < chunks(tiles));
@@ -72,13 +69,8 @@ pub async fn chunk(
         return Err(ApiError::unknown("unknown_chunk", message));
     };
     let chunk = Chunk { island, x, y };
-    let deeds = DeedKind::new(Arc::new(Terrains::new(&app.islands)));
-    let key = deed::key(chunk);
-    let document = match app.estate.read(&deeds, &key).await.map_err(|error| failed(&error))? {
-        Some(kept) => kept.document,
-        None => deeds.born(&key).map_err(|refusal| ApiError::unknown("unknown_chunk", refusal.why))?,
-    };
-    let tiles = document.stands.iter().filter_map(|(index, stand)| {
+    let deed = works::deed(&app.estate, &app.grounds, chunk).await.map_err(|error| failed(&error))?;
+    let tiles = deed.stands.iter().filter_map(|(index, stand)| {
         let tile = footprint::tile_in_chunk(chunk, *index)?;
         let (natural, object) = match stand {
             Stand::Natural(number) => (Some(*number), None),
@@ -87,10 +79,7 @@ pub async fn chunk(
         Some(TileRow { x: tile.x, y: tile.y, natural, object })
     });
     let tiles = tiles.collect();
-    let holding = match document.holding {
-        Some(id) => read_holding(&app, id).await?.filter(|holding| holding.lists(chunk)),
-        None => None,
-    };
+    let holding = claims::whose(&app.estate, chunk).await.map_err(|error| failed(&error))?;
     Ok(Json(ChunkAnswer { island, x, y, tiles, holding: holding.map(HoldingRow::from) }))
 }
 
@@ -98,12 +87,8 @@ pub async fn chunk(
 pub async fn holding(State(app): State<Arc<App>>, Path(id): Path<String>) -> ApiResult<Json<HoldingRow>> {
     let unknown = || ApiError::unknown("unknown_holding", "no such holding");
     let id = id.parse().ok().filter(|id| (1..=ObjectId::MAX.0).contains(id)).ok_or_else(unknown)?;
-    read_holding(&app, ObjectId(id)).await?.map(|document| Json(document.into())).ok_or_else(unknown)
-}
-
-async fn read_holding(app: &App, id: ObjectId) -> ApiResult<Option<HoldingDocument>> {
-    let kept = app.estate.read(&HoldingKind, &holding::key(id)).await.map_err(|error| failed(&error))?;
-    Ok(kept.map(|kept| kept.document))
+    let found = claims::holding(&app.estate, ObjectId(id)).await.map_err(|error| failed(&error))?;
+    found.map(|document| Json(document.into())).ok_or_else(unknown)
 }
 
 fn failed(error: &TransactionError) -> ApiError {

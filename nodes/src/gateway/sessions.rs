@@ -148,7 +148,7 @@ pub async fn close(State(app): State<Arc<App>>, Segment(id): Segment) -> ApiResu
     known.closed = true;
     let bytes = encode(&known)?;
     let options = WriteOptions { expiry: Expiry::Keep, ack: Ack::Early };
-    if let Err(error) = app.store.replace(&key(session), bytes, version, options).await {
+    if let Err(error) = app.store().replace(&key(session), bytes, version, options).await {
         // The frontend has let the player go; that others still read "admitted" for a while harms nobody.
         tracing::debug!(%session, %error, "a closed session could not be marked");
     }
@@ -169,7 +169,7 @@ fn unknown_session() -> ApiError {
 }
 
 async fn load(app: &App, session: Uuid) -> ApiResult<document::Kept<SessionDocument>> {
-    let found = document::peek(&*app.store, &key(session)).await;
+    let found = document::peek(app.store(), &key(session)).await;
     found.map_err(|error| ApiError::failed("reading the session", &error))?.ok_or_else(unknown_session)
 }
 
@@ -179,7 +179,7 @@ fn encode(known: &SessionDocument) -> ApiResult<Bytes> {
 
 async fn remember(app: &App, session: Uuid, known: &SessionDocument) -> ApiResult<()> {
     let options = WriteOptions { expiry: Expiry::In(MEMORY), ack: Ack::Early };
-    if let Err(error) = app.store.insert(&key(session), encode(known)?, options).await {
+    if let Err(error) = app.store().insert(&key(session), encode(known)?, options).await {
         // The client has its ticket all the same; only asking for the session again will not work.
         tracing::warn!(%session, %error, "a session could not be remembered");
     }

@@ -138,7 +138,6 @@ impl Site {
             events,
             world: self.world(incarnation),
             directory: Arc::new(self.directory.client()),
-            store: Arc::new(self.store.client()),
             estate: Arc::new(self.estate()),
             islands: self.islands.clone(),
             http: TcpListener::bind("127.0.0.1:0").await.unwrap(),

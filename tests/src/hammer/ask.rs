@@ -187,7 +187,7 @@ impl Ask {
             Ask::Gather { to, item, amount } => {
                 // Many processes do so for one player: an arbiter of its own remembers it.
                 let leg = Leg { from: Place::Mint, to: *to, goods: stack(item, *amount) };
-                all.run(Request::land(op, transfer_key(op), parts(op, &[leg])?)).await
+                all.run(Request::remembered(op, parts(op, &[leg])?)).await
             }
             Ask::Transfer { from, to, amount } => {
                 transfer(all, op, &[Leg { from: *from, to: *to, goods: stack("coin", *amount) }]).await
