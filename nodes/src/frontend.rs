@@ -27,13 +27,17 @@ use cartographer::terrain::Terrain;
 use estate::player::Claimant;
 use estate::store::Store;
 use estate::transaction::Transactions;
+use mesh::directory::Directory;
+use mesh::registry::District;
 use mesh::tasks::Tasks;
 use mesh::{Event, Mesh, Role};
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 use tokio::sync::mpsc;
 
+use crate::calendar::Calendar;
 use crate::game::GameWorld;
+use crate::game::content::Content;
 use crate::metrics::Metrics;
 use crate::owners::MeshOwners;
 use crate::protocol;
@@ -82,6 +86,10 @@ pub struct Shared {
     random: Mutex<StdRng>,
     clients: AtomicU64,
     turns: Vec<Arc<tokio::sync::Mutex<()>>>,
+    content: Arc<Content>,
+    calendar: Calendar,
+    directory: Arc<dyn Directory>,
+    district: District,
     draining: AtomicBool,
 }
 
@@ -108,6 +116,14 @@ pub struct Parts {
     pub secret: [u8; 32],
     /// Its world, without objects.
     pub world: GameWorld,
+    /// The game's content.
+    pub content: Arc<Content>,
+    /// What day it is.
+    pub calendar: Calendar,
+    /// The directory.
+    pub directory: Arc<dyn Directory>,
+    /// Where it belongs.
+    pub district: District,
 }
 
 /// A running frontend.
@@ -123,7 +139,7 @@ pub struct Frontend {
 /// Starts the world loop and the shards. Sockets are served by [`listener::serve`].
 pub fn start(parts: Parts) -> std::io::Result<Frontend> {
     let Parts { mesh, events, estate, owners, islands, metrics, .. } = parts;
-    let Parts { tasks, config, secret, world, .. } = parts;
+    let Parts { tasks, config, secret, world, content, calendar, directory, district, .. } = parts;
     let me = mesh.me().clone();
     let mut random = StdRng::from_seed(secret);
     let mut key = [0; 32];
@@ -136,6 +152,10 @@ pub fn start(parts: Parts) -> std::io::Result<Frontend> {
         clients: AtomicU64::new(1),
         turns: (0..TURNS).map(|_| Arc::default()).collect(),
         draining: AtomicBool::new(false),
+        content,
+        calendar,
+        directory,
+        district,
         mesh: mesh.clone(),
         estate,
         owners,

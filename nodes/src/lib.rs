@@ -10,6 +10,12 @@ pub mod wiring;
 pub mod frontend;
 pub mod gateway;
 
+pub mod colosseum;
+pub mod garden;
+pub mod zoo;
+
+pub mod steward;
+
 pub mod game;
 pub mod world_loop;
 
@@ -19,10 +25,14 @@ pub mod client;
 
 pub mod bots;
 
+pub mod audience;
+pub mod calendar;
 pub mod islands;
 pub mod load;
 pub mod methods;
 pub mod metrics;
 pub mod ops;
 pub mod owners;
+pub mod rendezvous;
 pub mod report;
+pub mod role;

@@ -3,6 +3,8 @@
 //! Bodies are MessagePack arrays, except the report, which is JSON because people read it. Reading one NEVER panics: what
 //! is not a body is an error that becomes the call's refusal.
 
+pub mod living;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;

@@ -13,13 +13,15 @@ pub mod motion;
 
 pub mod frames;
 
+pub mod acts;
 pub mod requests;
 
 pub mod replies;
 
+pub use acts::{Act, Wares};
 pub use frames::{Content, Entry, Frame, FrameHead, Shown, View};
 pub use motion::Motion;
-pub use replies::{Clock, Outcome, ServerMessage, Welcome};
+pub use replies::{Clock, Outcome, ServerMessage, Side, TradeState, Welcome};
 pub use requests::{ClientMessage, Command, HelloKind};
 pub use wire::Malformed;
 
@@ -85,6 +87,32 @@ pub mod codes {
     pub const FULL: &str = "full";
     /// The frontend cannot do this at the moment: its lease or its store is away. Try again.
     pub const UNAVAILABLE: &str = "unavailable";
+    /// It is too far away.
+    pub const TOO_FAR: &str = "too_far";
+    /// There is no such thing (any more).
+    pub const MISSING: &str = "missing";
+    /// The content knows no such item, recipe or facility, or it cannot be used so.
+    pub const UNKNOWN_NAME: &str = "unknown_name";
+    /// Not while in a battle, or not outside of one.
+    pub const IN_BATTLE: &str = "in_battle";
+    /// Only in a battle.
+    pub const NO_BATTLE: &str = "no_battle";
+    /// The player has been defeated, or is too weak for it.
+    pub const DEFEATED: &str = "defeated";
+    /// It has been too short a time since the last one.
+    pub const TOO_SOON: &str = "too_soon";
+    /// One is not allowed to.
+    pub const FORBIDDEN: &str = "forbidden";
+    /// Too many of one's acts are under way, or others hold what it needs: try again.
+    pub const BUSY: &str = "busy";
+    /// The operation's number is too old or not of this life: see `first_operation`.
+    pub const STALE: &str = "stale";
+    /// It may or may not have happened: ask again under the same number.
+    pub const UNKNOWN: &str = "unknown";
+    /// A tool or facility that it needs is not at hand.
+    pub const NEEDS: &str = "needs";
+    /// One is in a party already, or in none, or it is full.
+    pub const PARTY: &str = "party";
     /// Another node has become the player's owner.
     pub const FENCED: &str = "fenced";
 }

@@ -5,7 +5,6 @@
 
 pub mod drivers;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,15 +26,20 @@ use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
-use crate::frontend::sessions::Sessions;
+use crate::calendar::Calendar;
+use crate::colosseum::{self, Colosseum};
 use crate::frontend::{self, Frontend, listener};
 use crate::game::GameWorld;
+use crate::game::content::Content;
 use crate::game::grounds::Terrains;
+use crate::garden::{self, Garden};
 use crate::gateway::{self, Gateway, GatewayContext};
 use crate::metrics::{Exposition, Metrics};
 use crate::owners::{Hands, MeshOwners};
 use crate::report;
-use crate::world_loop::{self, Input, Inspection, Rules, WorldHandle, WorldReport};
+use crate::role::{Answers, Parts};
+use crate::world_loop::{Input, Inspection, WorldReport};
+use crate::zoo::{self, Zoo};
 
 /// How long a leaving node waits for what it must finish.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -87,6 +91,10 @@ pub struct Setup {
     pub secret: [u8; 32],
     /// Planted bugs of the world; none outside tests.
     pub faults: Faults,
+    /// The game's content.
+    pub content: Arc<Content>,
+    /// What day it is.
+    pub calendar: Calendar,
 }
 
 /// A running node.
@@ -107,8 +115,12 @@ pub struct Node {
 
 /// How a node serves clients.
 pub enum Door {
-    /// It serves none.
-    Shut(WorldHandle<Infallible>),
+    /// It serves none: a garden.
+    Garden(Garden),
+    /// It serves none: a zoo.
+    Zoo(Zoo),
+    /// It serves none: a colosseum.
+    Colosseum(Colosseum),
     /// Players, over WebSocket.
     Frontend(Frontend),
     /// Everybody, over HTTP.
@@ -165,6 +177,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
     let estate = Arc::new(Transactions::new(setup.store, kinds, owners.clone(), random.next_u64()));
     let Inbox { events, calls } = inbox;
     let tasks = setup.tasks.clone();
+    let district = District::new(&setup.membership.cluster, &setup.membership.district);
     let (report, door) = match setup.role {
         Role::Frontend => {
             let parts = frontend::Parts {
@@ -178,14 +191,18 @@ pub async fn start(setup: Setup) -> Result<Node> {
                 config: setup.frontend,
                 secret,
                 world,
+                content: setup.content,
+                calendar: setup.calendar,
+                directory: setup.directory,
+                district,
             };
             let frontend = frontend::start(parts).context("could not start the frontend's threads")?;
             if let Some(door) = setup.door {
                 tasks.spawn(listener::serve(door, frontend.sessions.clone()));
             }
             let inputs = frontend.world.inputs.clone();
-            let dispatch = Dispatch::new(&mesh, frontend.world.report.clone(), inputs, hands);
-            tasks.spawn(dispatch.run(calls, Some(frontend.sessions.clone())));
+            let dispatch = Dispatch::new(&mesh, frontend.world.report.clone(), inputs, hands, &tasks);
+            tasks.spawn(dispatch.run(calls, Some(Arc::new(frontend.sessions.clone()))));
             (frontend.world.report.clone(), Door::Frontend(frontend))
         }
         Role::Gateway => {
@@ -206,14 +223,41 @@ pub async fn start(setup: Setup) -> Result<Node> {
             };
             let serving = gateway::serve(context).await?;
             let world = &serving.world;
-            tasks.spawn(Dispatch::new(&mesh, world.report.clone(), world.inputs.clone(), hands).run(calls, None));
+            let dispatch = Dispatch::new(&mesh, world.report.clone(), world.inputs.clone(), hands, &tasks);
+            tasks.spawn(dispatch.run(calls, None));
             (world.report.clone(), Door::Gateway(serving))
         }
         Role::Zoo | Role::Garden | Role::Colosseum => {
-            let world = world_loop::start(world, mesh.clone(), events, metrics.clone(), &tasks, |_| Member)
-                .context("could not start the world's thread")?;
-            tasks.spawn(Dispatch::new(&mesh, world.report.clone(), world.inputs.clone(), hands).run(calls, None));
-            (world.report.clone(), Door::Shut(world))
+            let parts = Parts {
+                mesh: mesh.clone(),
+                events,
+                world,
+                estate: estate.clone(),
+                owners,
+                directory: setup.directory,
+                district,
+                islands: setup.islands,
+                content: setup.content,
+                calendar: setup.calendar,
+                metrics: metrics.clone(),
+                tasks: tasks.clone(),
+                secret,
+            };
+            const FAILED: &str = "could not start the world's thread";
+            macro_rules! serve {
+                ($role:ident, $door:ident) => {{
+                    let role = $role::start(parts).context(FAILED)?;
+                    let (report, inputs) = (role.world.report.clone(), role.world.inputs.clone());
+                    let dispatch = Dispatch::new(&mesh, report.clone(), inputs, hands, &tasks);
+                    tasks.spawn(dispatch.run(calls, Some(Arc::new(role.clone()))));
+                    (report, Door::$door(role))
+                }};
+            }
+            match setup.role {
+                Role::Zoo => serve!(zoo, Zoo),
+                Role::Garden => serve!(garden, Garden),
+                _ => serve!(colosseum, Colosseum),
+            }
         }
     };
     Ok(Node { mesh, tasks, estate, metrics, report, door })
@@ -225,7 +269,9 @@ impl Node {
         match &self.door {
             Door::Frontend(frontend) => frontend.world.inputs.send(Input::Inspect(look)).await.is_ok(),
             Door::Gateway(gateway) => gateway.world.inputs.send(Input::Inspect(look)).await.is_ok(),
-            Door::Shut(world) => world.inputs.send(Input::Inspect(look)).await.is_ok(),
+            Door::Garden(role) => role.world.inputs.send(Input::Inspect(look)).await.is_ok(),
+            Door::Zoo(role) => role.world.inputs.send(Input::Inspect(look)).await.is_ok(),
+            Door::Colosseum(role) => role.world.inputs.send(Input::Inspect(look)).await.is_ok(),
         }
     }
 
@@ -237,32 +283,14 @@ impl Node {
                 frontend.sessions.close_all().await;
             }
             Door::Gateway(gateway) => gateway.shut_down().await,
-            Door::Shut(_) => {}
+            Door::Garden(role) => role.leave().await,
+            Door::Zoo(role) => role.leave().await,
+            Door::Colosseum(role) => role.leave().await,
         }
         if tokio::time::timeout(LEAVE_TIMEOUT, self.mesh.leave()).await.is_err() {
             tracing::warn!(node = %self.mesh.me().node, "could not leave the directory in time; the lease will run out");
         }
         self.tasks.stop();
-    }
-}
-
-/// The rules of a node that owns nothing yet: it joins, answers and reports.
-struct Member;
-
-impl Rules for Member {
-    type Input = Infallible;
-
-    fn input(&mut self, _: &mut GameWorld, _: u64, input: Self::Input) {
-        match input {}
-    }
-
-    fn ticked(
-        &mut self,
-        _: &mut GameWorld,
-        _: u64,
-        _: &cartographer::world::TickOutput,
-        _: Vec<cartographer::world::CellFrame>,
-    ) {
     }
 }
 
@@ -272,6 +300,7 @@ struct Dispatch<I> {
     report: watch::Receiver<Arc<WorldReport>>,
     world: mpsc::Sender<Input<I>>,
     hands: Arc<Hands>,
+    tasks: Tasks,
 }
 
 impl<I: Send + 'static> Dispatch<I> {
@@ -280,27 +309,28 @@ impl<I: Send + 'static> Dispatch<I> {
         report: watch::Receiver<Arc<WorldReport>>,
         world: mpsc::Sender<Input<I>>,
         hands: Arc<Hands>,
+        tasks: &Tasks,
     ) -> Dispatch<I> {
-        Dispatch { mesh: mesh.clone(), report, world, hands }
+        Dispatch { mesh: mesh.clone(), report, world, hands, tasks: tasks.clone() }
     }
 
-    async fn run(self, mut calls: mpsc::Receiver<IncomingCall>, sessions: Option<Sessions>) {
+    async fn run(self, mut calls: mpsc::Receiver<IncomingCall>, role: Option<Arc<dyn Answers>>) {
         while let Some(call) = calls.recv().await {
-            match (call.method.split('.').next(), &sessions) {
+            let family = call.method.split('.').next().unwrap_or_default();
+            match &role {
                 // A world that does not keep up drops the question, and the asker is told so.
-                (Some("cells"), _) => drop(self.world.try_send(Input::Call(call))),
-                (Some("session"), Some(sessions)) => {
-                    let sessions = sessions.clone();
-                    let tasks = sessions.tasks().clone();
-                    tasks.spawn(async move { sessions.answer(call).await });
-                }
-                (Some("estate"), Some(sessions)) => {
+                _ if family == "cells" => drop(self.world.try_send(Input::Call(call))),
+                _ if family == "estate" => {
                     let hands = self.hands.clone();
-                    sessions.tasks().spawn(async move { hands.answer(call).await });
+                    self.tasks.spawn(async move { hands.answer(call).await });
                 }
                 _ if call.method == crate::methods::NODE_REPORT.name => {
                     let answer = report::node(&self.mesh, &self.report.borrow());
                     call.answer(Ok(answer));
+                }
+                Some(role) if role.takes(family) => {
+                    let role = role.clone();
+                    self.tasks.spawn(async move { role.answer(call).await });
                 }
                 _ => {
                     let refusal = mesh::CallRefusal::unknown_method(&call.method);

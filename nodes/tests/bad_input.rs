@@ -279,7 +279,7 @@ async fn a_client_that_speaks_nonsense_is_let_go_with_a_farewell() {
 async fn refused_walk(socket: &mut Raw, from: (i32, i32), to: (i32, i32), speed: i32) -> (String, Motion) {
     match socket.ask(99, Command::Walk { from, to, speed }).await {
         Outcome::Refused { code, motion, .. } => (code, motion.expect("the client is put back")),
-        Outcome::Ok { motion } => panic!("walked {motion:?}"),
+        done => panic!("walked: {done:?}"),
     }
 }
 
@@ -311,6 +311,7 @@ async fn walks_against_the_rules_are_refused_and_move_nobody() {
     let into = Command::Walk { from: here, to: (water + step * 8 * UNITS_PER_TILE, here.1), speed: 1024 };
     let last = match socket.ask(2, into).await {
         Outcome::Ok { motion } => motion.unwrap(),
+        Outcome::Made { number } => panic!("{number}"),
         Outcome::Refused { code, motion, .. } => {
             assert_eq!(code, codes::BLOCKED);
             motion.unwrap()
@@ -327,6 +328,7 @@ async fn walks_against_the_rules_are_refused_and_move_nobody() {
                 Outcome::Refused { code, .. } if code == codes::BLOCKED => return,
                 // Still under way, or a walk of the longest kind that goes on for a bit.
                 Outcome::Refused { code, .. } => assert!(code == codes::OUT_OF_PLACE || code == codes::FLOOD, "{code}"),
+                Outcome::Made { number } => panic!("{number}"),
                 Outcome::Ok { motion } => assert!(meadow.island.walkable(tile_at_end(&motion.unwrap()))),
             }
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;

@@ -137,6 +137,8 @@ impl Stage {
             exposition: Exposition::new(),
             secret: [number; 32],
             faults: Default::default(),
+            content: nodes::game::content::Content::bundled(),
+            calendar: nodes::calendar::Calendar::real(),
         };
         wiring::start(setup).await.unwrap()
     }

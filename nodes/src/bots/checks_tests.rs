@@ -39,7 +39,7 @@ fn scene() -> Scene {
 }
 
 fn show(scene: &mut Scene, publisher: u64, motion: Motion) {
-    let view = Arc::new(View { kind: 0, name: String::new(), hue: 0 });
+    let view = Arc::new(View { name: String::new(), hue: 0, ..View::default() });
     let epoch = scene.sight.ghost(OTHER).map_or(1, |ghost| ghost.epoch + 1);
     let head = FrameHead { keyframe: true, publisher, island: 1, cell: (0, 0), seq: epoch, time_ms: 0 };
     let shown = Shown { id: OTHER, epoch, version: 1, motion, view };

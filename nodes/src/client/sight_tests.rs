@@ -13,7 +13,7 @@ fn head(publisher: u64, cell: CellXy, keyframe: bool, seq: u64) -> FrameHead {
 }
 
 fn object(id: u64, epoch: u64, version: u64) -> Shown {
-    let view = Arc::new(View { kind: 0, name: format!("o{id}"), hue: 0 });
+    let view = Arc::new(View { name: format!("o{id}"), hue: 0, ..View::default() });
     Shown { id, epoch, version, motion: Motion::still(0, 0, 0), view }
 }
 

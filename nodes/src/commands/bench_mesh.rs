@@ -267,7 +267,7 @@ async fn lag(seconds: u64) -> Result<Lag> {
     };
     let mut owned = world_of(&owner.mesh);
     for id in 1..=WALKERS {
-        let body = Body::Player(Player { name: format!("walker {id}"), hue: (id % 360) as u16 });
+        let body = Body::Player(Player { name: format!("walker {id}"), hue: (id % 360) as u16, ..Player::default() });
         owned.spawn(0, ObjectId(id), Epoch(1), ISLAND, place(id), body, false).context("a walker on the plain")?;
     }
     let mut seen = world_of(&watcher.mesh);

@@ -8,9 +8,11 @@ use mesh::{NodeId, Role};
 use tokio::net::TcpListener;
 
 use super::signals;
+use crate::calendar::Calendar;
 use crate::cli;
 use crate::frontend::shard::Limits;
 use crate::frontend::{Config as FrontendConfig, listener};
+use crate::game::content::Content;
 use crate::islands;
 use crate::metrics::Exposition;
 use crate::ops;
@@ -83,6 +85,8 @@ pub async fn run(node: cli::Node) -> Result<()> {
         exposition: exposition.clone(),
         secret,
         faults: Default::default(),
+        content: Content::bundled(),
+        calendar: Calendar::real(),
     };
     let running = wiring::start(setup).await.with_context(|| format!("could not start {name}"))?;
     if let Some(address) = node.ops {

@@ -18,8 +18,10 @@ use tokio::time::Instant;
 
 use super::signals;
 use crate::bots::{self, BotsConfig};
+use crate::calendar::Calendar;
 use crate::cli::{Up, Wires};
 use crate::frontend::{Config as FrontendConfig, listener};
+use crate::game::content::Content;
 use crate::islands;
 use crate::metrics::Exposition;
 use crate::wiring::drivers::{self, StoreSpec};
@@ -106,6 +108,7 @@ impl LocalMesh {
             lease_ttl_s: 5,
         };
         let exposition = Exposition::new();
+        let (content, calendar) = (Content::bundled(), Calendar::real());
         let mut doors = vec![door];
         let mut nodes = Vec::new();
         let mut roles: Vec<(Role, u32)> = vec![(Role::Garden, 1), (Role::Zoo, 1), (Role::Colosseum, 1)];
@@ -144,6 +147,8 @@ impl LocalMesh {
                 exposition: exposition.clone(),
                 secret,
                 faults: Default::default(),
+                content: content.clone(),
+                calendar,
             };
             nodes.push(wiring::start(setup).await.with_context(|| format!("could not start {name}"))?);
         }

@@ -212,6 +212,7 @@ impl Players {
             vision_radius_tiles: world.config().vision_radius_tiles,
             linger_tiles: world.config().linger_tiles,
             fallbacks: self.shared.fallbacks(),
+            first_operation: world.get(id).map_or(0, |real| real.epoch().0 << 20),
         });
         self.shards.order(client.id, Order::Add(client.sink));
         self.say(client.id, &welcome);
@@ -318,6 +319,7 @@ impl Players {
                     Err(refusal) => refused(walk_code(&refusal), refusal.to_string()),
                 }
             }
+            Command::Act { .. } => refused(codes::UNKNOWN_OP, "no such command yet".to_owned()),
             Command::Stop => match world.stop(now, id) {
                 Some(motion) => Outcome::Ok { motion: Some(wire_motion(motion)) },
                 None => refused(codes::UNAVAILABLE, "the player is not in this world any more".to_owned()),

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use cartographer::geometry::{Epoch, IslandId, ObjectId, Place};
 use cartographer::ground::Ground;
@@ -25,6 +26,7 @@ use super::tickets::{Guest, Kind, SessionId, TICKET_TTL_MS};
 use crate::game::{Body, player::Player};
 use crate::methods::{CloseSession, OpenSession, SESSION_CLOSE, SESSION_OPEN, SessionOffer, pack, unpack};
 use crate::protocol::{HelloKind, PROTOCOL, codes};
+use crate::role::Answers;
 use crate::world_loop::{Input, TICK_MS, WorldHandle};
 
 /// How often a claim is tried when others hold the player or change its document meanwhile.
@@ -61,19 +63,13 @@ pub struct Sessions {
     pub(super) world: WorldHandle<FrontInput>,
 }
 
-impl Sessions {
-    /// The node's tasks.
-    pub fn tasks(&self) -> &Tasks {
-        &self.shared.tasks
+#[async_trait]
+impl Answers for Sessions {
+    fn takes(&self, family: &str) -> bool {
+        family == "session"
     }
 
-    /// Hands the world something without waiting; false if its queue is full or it has ended.
-    pub fn try_role(&self, input: FrontInput) -> bool {
-        self.world.inputs.try_send(Input::Role(input)).is_ok()
-    }
-
-    /// Answers the calls that are about sessions.
-    pub async fn answer(&self, call: IncomingCall) {
+    async fn answer(&self, call: IncomingCall) {
         let answer = if call.method == SESSION_OPEN.name {
             unpack::<OpenSession>(&call.body).and_then(|open| self.open(&open)).map(|offer| pack(&offer))
         } else if call.method == SESSION_CLOSE.name {
@@ -88,6 +84,18 @@ impl Sessions {
             Err(CallRefusal::unknown_method(&call.method))
         };
         call.answer(answer);
+    }
+}
+
+impl Sessions {
+    /// The node's tasks.
+    pub fn tasks(&self) -> &Tasks {
+        &self.shared.tasks
+    }
+
+    /// Hands the world something without waiting; false if its queue is full or it has ended.
+    pub fn try_role(&self, input: FrontInput) -> bool {
+        self.world.inputs.try_send(Input::Role(input)).is_ok()
     }
 
     /// Expects a player and makes its ticket. Asked again for the same session: the same ticket.
@@ -209,7 +217,8 @@ impl Sessions {
         let client = self.new_client(session, hand_over);
         let client = client.ok_or_else(|| Farewell::new("session_ended", "the session ended while it began"))?;
         let (reply, joined) = oneshot::channel();
-        let (id, body) = (client.id, Body::Player(Player { name: document.name, hue: document.hue }));
+        let (id, body) =
+            (client.id, Body::Player(Player { name: document.name, hue: document.hue, ..Player::default() }));
         let player = guest.player;
         let join = Join { player, session, epoch, body, island, place, client, keeper, reply };
         if !self.world.role(FrontInput::Join(Box::new(join))).await {

@@ -206,7 +206,7 @@ mod tests {
                 world
             };
             let (mut owner, mut world) = (make(1), make(2));
-            let body = Body::Player(Player { name: "walker".to_owned(), hue: 0 });
+            let body = Body::Player(Player { name: "walker".to_owned(), hue: 0, ..Player::default() });
             owner.spawn(0, ObjectId(7), Epoch(1), ISLAND, Place::new(2_000, 2_000), body, true).unwrap();
             world.peer_up(0, 1);
             Pair { owner, world, rules: Observer::new(Metrics::new("gateway-1", "gateway")), now_ms: 0 }

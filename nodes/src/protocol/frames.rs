@@ -76,15 +76,23 @@ pub struct Shown {
     pub view: Arc<View>,
 }
 
-/// The bundled game's view of an object: `[kind, name, hue]`.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// The bundled game's view of an object: `[kind, name, hue, pose, health, tie, detail]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
-    /// 0 is a player.
-    pub kind: u16,
-    /// The name to show.
+    /// 0 a player, 1 an animal, 2 a facility, 3 a natural object that was touched, 4 a battle.
+    pub kind: u8,
+    /// The name of a player; the species, facility or natural object.
     pub name: String,
     /// A colour, in degrees.
     pub hue: u16,
+    /// What it does: see [`crate::game::pose`].
+    pub pose: u8,
+    /// Its health in percent.
+    pub health: u8,
+    /// Whom or what it belongs to: a player's party, the battle of one who fights, a facility's builder; 0 if nothing.
+    pub tie: u64,
+    /// More, by kind: lists of numbers.
+    pub detail: Vec<Vec<u64>>,
 }
 
 /// One line of a delta.
@@ -212,20 +220,41 @@ impl View {
         if count < 3 {
             return Err(Malformed::Fields("view"));
         }
-        let view = Self {
+        let mut view = Self {
             kind: reader.int("kind")?,
             name: reader.text(MAX_NAME_BYTES, "name")?.to_owned(),
             hue: reader.int("hue")?,
+            ..Self::default()
         };
-        reader.skip(count - 3)?;
+        if count < 7 {
+            reader.skip(count - 3)?;
+            return Ok(Arc::new(view));
+        }
+        view.pose = reader.int("pose")?;
+        view.health = reader.int("health")?;
+        view.tie = reader.below(MAX_NUMBER, "tie")?;
+        let rows = reader.array("detail")?;
+        for _ in 0..rows {
+            let length = reader.array("detail")?;
+            view.detail.push((0..length).map(|_| reader.int("detail")).collect::<Result<_, _>>()?);
+        }
+        reader.skip(count - 7)?;
         Ok(Arc::new(view))
     }
 
     fn put(&self, out: &mut Vec<u8>) {
-        wire::put_array(out, 3);
+        wire::put_array(out, 7);
         wire::put_uint(out, self.kind);
         wire::put_text(out, &self.name);
         wire::put_uint(out, self.hue);
+        wire::put_uint(out, self.pose);
+        wire::put_uint(out, self.health);
+        wire::put_uint(out, self.tie);
+        wire::put_array(out, self.detail.len());
+        for row in &self.detail {
+            wire::put_array(out, row.len());
+            row.iter().for_each(|number| wire::put_uint(out, *number));
+        }
     }
 }
 

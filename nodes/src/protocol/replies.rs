@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use super::acts::{Field, MAX_NUMBER, Wares};
 use super::frames::{DELTA, Frame, KEYFRAME};
 use super::motion::Motion;
 use super::wire::{self, Malformed, Reader};
@@ -17,6 +18,12 @@ const PONG: u64 = 104;
 const CLOCKS: u64 = 105;
 const VISION: u64 = 106;
 const FAREWELL: u64 = 107;
+const BAG: u64 = 108;
+const STORE: u64 = 109;
+const CHAT: u64 = 110;
+const PARTY: u64 = 111;
+const TRADE: u64 = 112;
+const NOTE: u64 = 113;
 
 /// The most cells of an island: 4096×4096 tiles in cells of 32×32.
 const MAX_CELLS: usize = 128 * 128;
@@ -67,10 +74,85 @@ pub enum ServerMessage {
         /// For people.
         text: String,
     },
+    /// `[108, wares, experience, health]`: what the player carries and is, whenever that changed.
+    Bag {
+        /// What it carries.
+        wares: Wares,
+        /// What it has learnt.
+        experience: u64,
+        /// Its health in percent.
+        health: u8,
+    },
+    /// `[109, object, wares]`: what a box holds.
+    Store {
+        /// The box.
+        object: u64,
+        /// What is in it.
+        wares: Wares,
+    },
+    /// `[110, channel, player, name, text]`: somebody said something.
+    Chat {
+        /// 0 near, 1 party, 2 island.
+        channel: u8,
+        /// Who.
+        player: u64,
+        /// Their name.
+        name: String,
+        /// What.
+        text: String,
+    },
+    /// `[111, party, leader, [[player, name]…]]`: the party as it is now; party 0: none.
+    Party {
+        /// Its number.
+        party: u64,
+        /// Who leads it.
+        leader: u64,
+        /// Who is in it.
+        members: Vec<(u64, String)>,
+    },
+    /// `[112, trade, other, name, round, mine, theirs, state]`: a trade as it is now.
+    Trade(TradeState),
+    /// `[113, code, text, number]`: something that the player should know.
+    Note {
+        /// For programs: `gift`, `invite`, `trade`, `island_sinks`, `brought_home`, `defeated`, `loot`, `experience`, ….
+        code: String,
+        /// For people.
+        text: String,
+        /// The party, trade, amount or seconds that it is about; 0 if there is none.
+        number: u64,
+    },
+}
+
+/// A trade as one of the two sees it: `[112, trade, other, name, round, mine, theirs, state]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TradeState {
+    /// Its number.
+    pub trade: u64,
+    /// The other player.
+    pub other: u64,
+    /// Their name.
+    pub name: String,
+    /// Rises with every change; a consent names it.
+    pub round: u64,
+    /// What the player gives: `[wares, consents]`.
+    pub mine: Side,
+    /// What the other gives.
+    pub theirs: Side,
+    /// 0 open, 1 done, 2 withdrawn.
+    pub state: u8,
+}
+
+/// One side of a trade: `[wares, consents]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Side {
+    /// What this side gives.
+    pub wares: Wares,
+    /// Whether it agrees to the round.
+    pub consents: bool,
 }
 
 /// `[101, player_id, resume_token, publisher, now_ms, island, motion, max_speed, vision_radius_tiles, linger_tiles,
-/// [fallback_url…]]`.
+/// [fallback_url…], first_operation]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Welcome {
     /// The object that is this player.
@@ -93,6 +175,8 @@ pub struct Welcome {
     pub linger_tiles: u16,
     /// Where to try if this frontend is gone.
     pub fallbacks: Vec<String>,
+    /// The number of the first act of this session; each has a higher one.
+    pub first_operation: u64,
 }
 
 /// What became of a command.
@@ -102,6 +186,11 @@ pub enum Outcome {
     Ok {
         /// The player's motion, on the frontend's clock.
         motion: Option<Motion>,
+    },
+    /// Done, and this is the number of what came of it: a holding, a battle, a trade, a party.
+    Made {
+        /// The number.
+        number: u64,
     },
     /// Not done.
     Refused {
@@ -148,9 +237,11 @@ impl ServerMessage {
 
     fn field_count(kind: u64) -> Result<usize, Malformed> {
         match kind {
-            WELCOME => Ok(11),
-            ANSWER | VISION => Ok(4),
-            REDIRECT | PONG | FAREWELL => Ok(3),
+            WELCOME => Ok(12),
+            TRADE => Ok(8),
+            CHAT => Ok(5),
+            ANSWER | VISION | BAG | PARTY | NOTE => Ok(4),
+            REDIRECT | PONG | FAREWELL | STORE => Ok(3),
             CLOCKS => Ok(2),
             other => Err(Malformed::UnknownMessage(other)),
         }
@@ -175,6 +266,29 @@ impl ServerMessage {
                 entered: reader.cells(MAX_CELLS, "entered")?,
                 left: reader.cells(MAX_CELLS, "left")?,
             },
+            BAG => Self::Bag {
+                wares: Wares::read(reader, "wares")?,
+                experience: reader.int("experience")?,
+                health: reader.int("health")?,
+            },
+            STORE => Self::Store { object: reader.below(MAX_NUMBER, "object")?, wares: Wares::read(reader, "wares")? },
+            CHAT => Self::Chat {
+                channel: reader.int("channel")?,
+                player: reader.below(MAX_NUMBER, "player")?,
+                name: reader.text(MAX_TEXT_BYTES, "name")?.to_owned(),
+                text: reader.text(MAX_TEXT_BYTES, "text")?.to_owned(),
+            },
+            PARTY => Self::Party {
+                party: reader.below(MAX_NUMBER, "party")?,
+                leader: reader.below(MAX_NUMBER, "leader")?,
+                members: read_members(reader)?,
+            },
+            TRADE => Self::Trade(TradeState::read(reader)?),
+            NOTE => Self::Note {
+                code: reader.text(MAX_TEXT_BYTES, "code")?.to_owned(),
+                text: reader.text(MAX_TEXT_BYTES, "text")?.to_owned(),
+                number: reader.below(MAX_NUMBER, "number")?,
+            },
             _ => Self::Farewell {
                 code: reader.text(MAX_TEXT_BYTES, "code")?.to_owned(),
                 text: reader.text(MAX_TEXT_BYTES, "text")?.to_owned(),
@@ -186,7 +300,17 @@ impl ServerMessage {
     fn read_answer(reader: &mut Reader<'_>, count: usize) -> Result<(Self, usize), Malformed> {
         let seq = reader.int("seq")?;
         match reader.int::<u64>("status")? {
-            0 => Ok((Self::Answer { seq, outcome: Outcome::Ok { motion: read_motion_or_nil(reader)? } }, 4)),
+            0 => {
+                let mut ahead = *reader;
+                let outcome = match ahead.below(MAX_NUMBER, "a result") {
+                    Ok(number) => {
+                        *reader = ahead;
+                        Outcome::Made { number }
+                    }
+                    Err(_) => Outcome::Ok { motion: read_motion_or_nil(reader)? },
+                };
+                Ok((Self::Answer { seq, outcome }, 4))
+            }
             1 if count < 6 => Err(Malformed::Fields("a refusal")),
             1 => {
                 let outcome = Outcome::Refused {
@@ -234,7 +358,97 @@ impl ServerMessage {
                 wire::put_cells(out, entered);
                 wire::put_cells(out, left);
             }
+            Self::Bag { wares, experience, health } => {
+                wire::put_array(out, 4);
+                wire::put_uint(out, BAG);
+                wares.put(out);
+                wire::put_uint(out, *experience);
+                wire::put_uint(out, *health);
+            }
+            Self::Store { object, wares } => {
+                wire::put_array(out, 3);
+                wire::put_uint(out, STORE);
+                wire::put_uint(out, *object);
+                wares.put(out);
+            }
+            Self::Chat { channel, player, name, text } => {
+                wire::put_array(out, 5);
+                wire::put_uint(out, CHAT);
+                wire::put_uint(out, *channel);
+                wire::put_uint(out, *player);
+                wire::put_text(out, name);
+                wire::put_text(out, text);
+            }
+            Self::Party { party, leader, members } => {
+                wire::put_array(out, 4);
+                wire::put_uint(out, PARTY);
+                wire::put_uint(out, *party);
+                wire::put_uint(out, *leader);
+                wire::put_array(out, members.len());
+                for (player, name) in members {
+                    wire::put_array(out, 2);
+                    wire::put_uint(out, *player);
+                    wire::put_text(out, name);
+                }
+            }
+            Self::Trade(trade) => trade.put(out),
+            Self::Note { code, text, number } => {
+                wire::put_array(out, 4);
+                wire::put_uint(out, NOTE);
+                wire::put_text(out, code);
+                wire::put_text(out, text);
+                wire::put_uint(out, *number);
+            }
         }
+    }
+}
+
+fn read_members(reader: &mut Reader<'_>) -> Result<Vec<(u64, String)>, Malformed> {
+    let length = reader.array("members")?;
+    let member = |_| {
+        reader.fields(2, "a member")?;
+        Ok((reader.below(MAX_NUMBER, "player")?, reader.text(MAX_TEXT_BYTES, "name")?.to_owned()))
+    };
+    (0..length).map(member).collect()
+}
+
+impl TradeState {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            trade: reader.below(MAX_NUMBER, "trade")?,
+            other: reader.below(MAX_NUMBER, "other")?,
+            name: reader.text(MAX_TEXT_BYTES, "name")?.to_owned(),
+            round: reader.below(MAX_NUMBER, "round")?,
+            mine: Side::read(reader)?,
+            theirs: Side::read(reader)?,
+            state: reader.int("state")?,
+        })
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        wire::put_array(out, 8);
+        wire::put_uint(out, TRADE);
+        wire::put_uint(out, self.trade);
+        wire::put_uint(out, self.other);
+        wire::put_text(out, &self.name);
+        wire::put_uint(out, self.round);
+        self.mine.put(out);
+        self.theirs.put(out);
+        wire::put_uint(out, self.state);
+    }
+}
+
+impl Side {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        reader.fields(2, "a side")?;
+        let wares = Wares::read(reader, "wares")?;
+        Ok(Side { wares, consents: reader.int::<u8>("consents")? != 0 })
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        wire::put_array(out, 2);
+        self.wares.put(out);
+        wire::put_uint(out, self.consents);
     }
 }
 
@@ -251,14 +465,16 @@ impl Welcome {
             vision_radius_tiles: reader.int("vision_radius_tiles")?,
             linger_tiles: reader.int("linger_tiles")?,
             fallbacks: Vec::new(),
+            first_operation: 0,
         };
         let length = reader.array("fallbacks")?;
         let fallbacks = (0..length).map(|_| Ok(reader.text(MAX_TEXT_BYTES, "fallback")?.to_owned()));
-        Ok(Self { fallbacks: fallbacks.collect::<Result<_, Malformed>>()?, ..welcome })
+        let fallbacks = fallbacks.collect::<Result<_, Malformed>>()?;
+        Ok(Self { fallbacks, first_operation: reader.below(MAX_NUMBER, "first_operation")?, ..welcome })
     }
 
     fn put(&self, out: &mut Vec<u8>) {
-        wire::put_array(out, 11);
+        wire::put_array(out, 12);
         wire::put_uint(out, WELCOME);
         wire::put_uint(out, self.player);
         wire::put_text(out, &self.resume_token);
@@ -271,6 +487,7 @@ impl Welcome {
         wire::put_uint(out, self.linger_tiles);
         wire::put_array(out, self.fallbacks.len());
         self.fallbacks.iter().for_each(|url| wire::put_text(out, url));
+        wire::put_uint(out, self.first_operation);
     }
 }
 
@@ -316,6 +533,13 @@ fn put_answer(out: &mut Vec<u8>, seq: u32, outcome: &Outcome) {
             wire::put_uint(out, seq);
             wire::put_uint(out, 0_u64);
             put_motion_or_nil(out, motion.as_ref());
+        }
+        Outcome::Made { number } => {
+            wire::put_array(out, 4);
+            wire::put_uint(out, ANSWER);
+            wire::put_uint(out, seq);
+            wire::put_uint(out, 0_u64);
+            wire::put_uint(out, *number);
         }
         Outcome::Refused { code, text, motion } => {
             wire::put_array(out, 6);

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use super::acts::Act;
 use super::wire::{self, Malformed, Reader};
 use super::{CellXy, MAX_ASK_CELLS, MAX_OP_BYTES, MAX_TOKEN_BYTES};
 
@@ -67,6 +68,13 @@ pub enum Command {
     },
     /// `"stop"`: stands still where the player is now.
     Stop,
+    /// `op, number, …arguments`: see [`Act`].
+    Act {
+        /// The act's operation number.
+        number: u64,
+        /// What it is.
+        act: Act,
+    },
 }
 
 impl Command {
@@ -75,6 +83,7 @@ impl Command {
         match self {
             Self::Walk { .. } => "walk",
             Self::Stop => "stop",
+            Self::Act { act, .. } => act.op(),
         }
     }
 }
@@ -123,6 +132,7 @@ impl ClientMessage {
         let (op, command) = match name {
             "walk" => ("walk", Self::read_walk(reader, count)),
             "stop" => ("stop", expect_fields(count, 3, "stop").map(|()| Command::Stop)),
+            other if super::acts::ACTS.contains(&other) => Self::read_act(reader, other, count)?,
             other => {
                 // Nobody may hide nonsense behind an unknown name.
                 reader.skip(count - 3)?;
@@ -134,6 +144,17 @@ impl ClientMessage {
             Ok(command) => Ok(Self::Command { seq, command }),
             Err(why) => Err(Malformed::BadArguments { seq, op, why: Box::new(why) }),
         }
+    }
+
+    fn read_act(
+        reader: &mut Reader<'_>,
+        op: &str,
+        count: usize,
+    ) -> Result<(&'static str, Result<Command, Malformed>), Malformed> {
+        let arguments = count.checked_sub(4).ok_or(Malformed::Fields("act"))?;
+        let number = reader.below(super::acts::MAX_NUMBER, "number");
+        let (op, act) = Act::read(reader, op, arguments).ok_or(Malformed::Fields("act"))?;
+        Ok((op, number.and_then(|number| Ok(Command::Act { number, act: act? }))))
     }
 
     fn read_walk(reader: &mut Reader<'_>, count: usize) -> Result<Command, Malformed> {
@@ -176,6 +197,12 @@ fn put_command(out: &mut Vec<u8>, seq: u32, command: &Command) {
     let arguments = match command {
         Command::Walk { from, to, speed } => vec![from.0, from.1, to.0, to.1, *speed],
         Command::Stop => Vec::new(),
+        Command::Act { number, act } => {
+            wire::put_array(out, act.elements());
+            wire::put_uint(out, COMMAND);
+            wire::put_uint(out, seq);
+            return act.put(out, *number);
+        }
     };
     wire::put_array(out, 3 + arguments.len());
     wire::put_uint(out, COMMAND);

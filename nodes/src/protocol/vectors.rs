@@ -41,7 +41,7 @@ fn walking() -> Motion {
 }
 
 fn shown(id: u64, epoch: u64, version: u64, motion: Motion) -> Shown {
-    let view = Arc::new(View { kind: 0, name: format!("Ayu{id}"), hue: 210 });
+    let view = Arc::new(View { name: format!("Ayu{id}"), hue: 210, ..View::default() });
     Shown { id, epoch, version, motion, view }
 }
 
@@ -55,7 +55,11 @@ fn server_messages() -> Vec<(&'static str, ServerMessage)> {
     let entries = vec![
         Entry::Enter { object: shown(42, 3, 7, walking()), from: Some((2, 1)) },
         Entry::Enter { object: shown(43, 1, 0, Motion::still(25_000, 9_000, 61_300)), from: None },
-        Entry::Change { id: 44, version: 300, view: Arc::new(View { kind: 0, name: "Żółw".to_owned(), hue: 359 }) },
+        Entry::Change {
+            id: 44,
+            version: 300,
+            view: Arc::new(View { name: "Żółw".to_owned(), hue: 359, ..View::default() }),
+        },
         Entry::Move { id: 45, version: 70_000, motion: Motion { x: -1, vx: -1024, ..walking() } },
         Entry::Leave { id: 46, epoch: 2, version: 9, to: Some((4, 1)) },
         Entry::Leave { id: 9_007_199_254_740_991, epoch: 1, version: 5, to: None },
@@ -114,6 +118,7 @@ fn welcome() -> Welcome {
         vision_radius_tiles: 40,
         linger_tiles: 16,
         fallbacks: vec!["ws://127.0.0.1:7102/".to_owned(), "ws://127.0.0.1:7103/".to_owned()],
+        first_operation: 3 << 20,
     }
 }
 

@@ -40,7 +40,7 @@ fn world(publisher: u64) -> GameWorld {
 }
 
 fn spawn(world: &mut GameWorld, id: ObjectId, place: Place, sees: bool) {
-    let body = Body::Player(Player { name: format!("player {}", id.0), hue: 0 });
+    let body = Body::Player(Player { name: format!("player {}", id.0), hue: 0, ..Player::default() });
     world.spawn(0, id, Epoch(1), ISLAND, place, body, sees).expect("a free place");
 }
 

@@ -336,11 +336,13 @@ async fn live(mut connection: Connection, welcome: Welcome, life: Arc<Mutex<Life
                                 lock(&life).walks += 1;
                                 motion
                             }
+                            Outcome::Made { .. } => None,
                             // Blocked, or late on a busy machine: the next step goes elsewhere, from the truth.
                             Outcome::Refused { motion, .. } => motion,
                         };
                         motion = now.unwrap_or(motion);
                     }
+                    Ok(ServerMessage::Bag { .. } | ServerMessage::Note { .. } | ServerMessage::Party { .. }) => {}
                     Ok(ServerMessage::Farewell { code, text }) => {
                         return lock(&life).ended = Some(format!("{code}: {text}"));
                     }

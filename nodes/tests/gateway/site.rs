@@ -264,7 +264,7 @@ impl Rules for Lair {
 
     fn ticked(&mut self, world: &mut GameWorld, now_ms: u64, _: &TickOutput, _: Vec<CellFrame>) {
         if !std::mem::replace(&mut self.done, true) {
-            let body = Body::Player(Player { name: "beast".to_owned(), hue: 7 });
+            let body = Body::Player(Player { name: "beast".to_owned(), hue: 7, ..Player::default() });
             let place = self.terrain.spawns()[0].place;
             world.spawn(now_ms, BEAST, Epoch(1), self.terrain.id(), place, body, true).unwrap();
         }

@@ -10,7 +10,6 @@ use estate::goods::{Goods, GoodsEffect, ItemName, Leg, Limits, Place, Serial, Un
 use estate::land::works::{self, Building};
 use estate::land::{By, Footprint, Rotation, claims};
 use estate::store::Outcome;
-use estate::transaction::arbiter::transfer_key;
 use estate::transaction::{OperationId, Part, Refusal, Request, TransactionError, Transactions};
 use serde::{Deserialize, Serialize};
 use serde_json::Map;

@@ -11,7 +11,9 @@ use mesh::directory::memory::{MemoryClient, MemoryDirectory};
 use mesh::tasks::Tasks;
 use mesh::transport::memory::MemoryNetwork;
 use mesh::{NodeId, Role};
+use nodes::calendar::Calendar;
 use nodes::frontend::sessions::Sessions;
+use nodes::game::content::Content;
 use nodes::metrics::Exposition;
 use nodes::wiring::{self, Door, Membership, Node, Setup};
 use rand::rngs::StdRng;
@@ -51,6 +53,7 @@ pub struct Cluster {
     /// The frontends that walkers may try, as they are now. `None`: not running.
     pub frontends: Frontends,
     bugs: PlantedBugs,
+    calendar: Calendar,
     random: StdRng,
     ground: Tasks,
 }
@@ -83,6 +86,7 @@ impl Cluster {
             islands: Arc::new(vec![island.clone()]),
             frontends: Arc::new(Mutex::new((0..config.frontends).map(|_| None).collect())),
             bugs: config.bugs,
+            calendar: Calendar::beginning(1_800_000_000),
             random: StdRng::seed_from_u64(config.seed),
             ground,
         };
@@ -121,6 +125,8 @@ impl Cluster {
             exposition: Exposition::new(),
             secret,
             faults: self.bugs,
+            content: Content::bundled(),
+            calendar: self.calendar,
         };
         let node = wiring::start(setup).await?;
         if let Door::Frontend(frontend) = &node.door {

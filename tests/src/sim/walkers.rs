@@ -270,6 +270,7 @@ impl Walker {
                             visit.motion = motion.unwrap_or(visit.motion);
                             client.count("walks");
                         }
+                        Outcome::Made { .. } => {}
                         Outcome::Refused { motion, .. } => {
                             visit.motion = motion.unwrap_or(visit.motion);
                             client.count("refused_walks");
@@ -280,6 +281,7 @@ impl Walker {
                 Ok(ServerMessage::Clocks(clocks)) => sight.set_clocks(&clocks),
                 Ok(ServerMessage::Vision { island, entered, left }) => sight.set_vision(island, &entered, &left),
                 Ok(ServerMessage::Farewell { .. } | ServerMessage::Redirect { .. }) => visit.over = true,
+                Ok(_) => {}
                 Err(e) => {
                     tracing::error!("a client was sent nonsense: {e}");
                     client.count("malformed");

@@ -150,8 +150,8 @@ impl Bot {
             ServerMessage::Redirect { url, token } => return Ok(Some(End::Redirected { url, token })),
             ServerMessage::Farewell { code, text } => return Err(ClientError::Farewell { code, text }),
             ServerMessage::Welcome(_) => return Err(Malformed::Expected("only one welcome").into()),
-            // Frames come as bytes.
-            ServerMessage::Frame(_) => {}
+            // Frames come as bytes; the rest is for those who play more than walking.
+            _ => {}
         }
         Ok(None)
     }
@@ -172,6 +172,7 @@ impl Bot {
                 }
                 motion
             }
+            Outcome::Made { .. } => None,
             Outcome::Refused { code, text, motion } => {
                 tally.report.refused += 1;
                 if ![codes::BLOCKED, codes::OUT_OF_PLACE, codes::UNAVAILABLE].contains(&code.as_str()) {

@@ -1,0 +1,199 @@
+//! The audience: which cells players see, as frontends tell it to those who wake something there.
+//!
+//! On a frontend a [`lookout`] tells every zoo and garden of its district what has come into sight and what has gone, a few
+//! times a second, and all of it whenever something was missed. On the other side an [`Audience`] keeps what each frontend
+//! said and gives out the union. A frontend that the directory has removed sees nothing. It NEVER decides who owns anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cartographer::geometry::Cell;
+use mesh::{CallRefusal, Incarnation, IncomingCall, Mesh, NodeId, Role};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::methods::living::{WATCH_CELLS, Watch};
+use crate::methods::{pack, unpack};
+use crate::world_loop::WorldReport;
+
+/// How often a frontend looks whether something is to be told.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Cells that one frontend may watch, at most: more than its players can see.
+const CELLS: usize = 100_000;
+
+/// What the players of all frontends see.
+#[derive(Clone)]
+pub struct Audience(Arc<Inner>);
+
+struct Inner {
+    frontends: Mutex<BTreeMap<Incarnation, Frontend>>,
+    union: watch::Sender<Arc<BTreeSet<Cell>>>,
+}
+
+#[derive(Default)]
+struct Frontend {
+    seq: u64,
+    cells: BTreeSet<Cell>,
+}
+
+impl Default for Audience {
+    fn default() -> Audience {
+        Audience(Arc::new(Inner { frontends: Mutex::default(), union: watch::Sender::new(Arc::default()) }))
+    }
+}
+
+impl Audience {
+    /// The cells that somebody sees, as they change.
+    pub fn cells(&self) -> watch::Receiver<Arc<BTreeSet<Cell>>> {
+        self.0.union.subscribe()
+    }
+
+    /// Answers a [`WATCH_CELLS`].
+    pub fn answer(&self, call: IncomingCall) {
+        let told = unpack::<Watch>(&call.body).and_then(|watch| self.told(call.incarnation, watch));
+        call.answer(told.map(|()| bytes::Bytes::new()));
+    }
+
+    /// A life of a frontend is over, for the directory.
+    pub fn gone(&self, frontend: Incarnation) {
+        let mut frontends = self.lock();
+        if frontends.remove(&frontend).is_some() {
+            self.unite(&frontends);
+        }
+    }
+
+    /// Takes what a frontend said.
+    pub fn told(&self, from: Incarnation, watch: Watch) -> Result<(), CallRefusal> {
+        let mut frontends = self.lock();
+        let frontend = frontends.entry(from).or_default();
+        if watch.whole {
+            frontend.cells.clear();
+        } else if watch.seq == frontend.seq {
+            // The answer was lost and it is said again.
+            return Ok(());
+        } else if watch.seq != frontend.seq + 1 {
+            return Err(CallRefusal::new("again", "something was missed: all of it is wanted"));
+        }
+        for cell in &watch.removed {
+            frontend.cells.remove(cell);
+        }
+        frontend.cells.extend(watch.added);
+        frontend.seq = watch.seq;
+        if frontend.cells.len() > CELLS {
+            frontends.remove(&from);
+            return Err(CallRefusal::new("again", format!("more than {CELLS} cells")));
+        }
+        self.unite(&frontends);
+        Ok(())
+    }
+
+    fn unite(&self, frontends: &BTreeMap<Incarnation, Frontend>) {
+        let union: BTreeSet<Cell> = frontends.values().flat_map(|f| f.cells.iter().copied()).collect();
+        self.0.union.send_if_modified(|cells| {
+            let new = **cells != union;
+            if new {
+                *cells = Arc::new(union);
+            }
+            new
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Incarnation, Frontend>> {
+        self.0.frontends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a peer has been told.
+struct Told {
+    life: Incarnation,
+    seq: u64,
+    cells: BTreeSet<Cell>,
+    whole: bool,
+}
+
+/// Tells every zoo and garden what this frontend's players see, until the node stops.
+pub async fn lookout(
+    mesh: Mesh,
+    report: watch::Receiver<Arc<WorldReport>>,
+    sees: watch::Receiver<Arc<BTreeSet<Cell>>>,
+) {
+    let mut told: BTreeMap<NodeId, Told> = BTreeMap::new();
+    loop {
+        sleep(LOOK_EVERY).await;
+        if report.has_changed().is_err() {
+            return;
+        }
+        let cells = sees.borrow().clone();
+        let peers = mesh.peers();
+        let wakers = peers.up(Role::Zoo).chain(peers.up(Role::Garden));
+        let wakers: Vec<(NodeId, Incarnation)> =
+            wakers.map(|peer| (peer.record.node.clone(), peer.record.incarnation)).collect();
+        told.retain(|node, told| wakers.iter().any(|(id, life)| id == node && *life == told.life));
+        let round = wakers.into_iter().map(|(node, life)| {
+            let before = told.remove(&node);
+            tell(&mesh, node, life, before, cells.clone())
+        });
+        let said = futures_util::future::join_all(round).await;
+        told.extend(said);
+    }
+}
+
+async fn tell(
+    mesh: &Mesh,
+    node: NodeId,
+    life: Incarnation,
+    before: Option<Told>,
+    cells: Arc<BTreeSet<Cell>>,
+) -> (NodeId, Told) {
+    let mut told = before.unwrap_or(Told { life, seq: 0, cells: BTreeSet::new(), whole: true });
+    if !told.whole && told.cells == *cells {
+        return (node, told);
+    }
+    let before = if told.whole { BTreeSet::new() } else { std::mem::take(&mut told.cells) };
+    let added = cells.difference(&before).copied().collect();
+    let removed = before.difference(&cells).copied().collect();
+    let watch = Watch { seq: told.seq + 1, whole: told.whole, added, removed };
+    match mesh.call(&node, &WATCH_CELLS, pack(&watch)).await {
+        Ok(_) => (told.seq, told.cells, told.whole) = (watch.seq, (*cells).clone(), false),
+        // It may or may not have come: all of it is told again, under a later number.
+        Err(_) => (told.seq, told.whole) = (watch.seq, true),
+    }
+    (node, told)
+}
+
+#[cfg(test)]
+mod tests {
+    use cartographer::geometry::IslandId;
+
+    use super::*;
+
+    fn cell(x: u16) -> Cell {
+        Cell::new(IslandId(1), x, 0)
+    }
+
+    fn watch(seq: u64, whole: bool, added: &[u16], removed: &[u16]) -> Watch {
+        let cells = |xs: &[u16]| xs.iter().map(|x| cell(*x)).collect();
+        Watch { seq, whole, added: cells(added), removed: cells(removed) }
+    }
+
+    #[test]
+    fn what_frontends_say_is_united_and_a_gap_asks_for_all() {
+        let audience = Audience::default();
+        let cells = audience.cells();
+        let seen = || cells.borrow().iter().map(|cell| cell.x).collect::<Vec<_>>();
+        let (one, two) = (Incarnation(1), Incarnation(2));
+        audience.told(one, watch(1, true, &[1, 2], &[])).expect("all of it");
+        audience.told(two, watch(7, true, &[2, 3], &[])).expect("all of it");
+        assert_eq!(seen(), [1, 2, 3]);
+        audience.told(one, watch(2, false, &[4], &[1])).expect("the next");
+        audience.told(one, watch(2, false, &[4], &[1])).expect("the same again");
+        assert_eq!(seen(), [2, 3, 4]);
+        let missed = audience.told(one, watch(4, false, &[9], &[])).expect_err("one is missing");
+        assert_eq!((missed.code.as_str(), seen()), ("again", vec![2, 3, 4]));
+        audience.told(one, watch(5, true, &[9], &[])).expect("all of it");
+        audience.gone(two);
+        assert_eq!(seen(), [9]);
+    }
+}
