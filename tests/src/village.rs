@@ -379,16 +379,3 @@ impl Village {
         self.ground.stop();
     }
 }
-
-/// A crowd that does as it is told, many at once.
-pub struct Crowd {
-    /// Everybody.
-    pub people: Vec<Person>,
-}
-
-impl Crowd {
-    /// Everybody takes what was shown and told; whoever is not a looker throws sights away.
-    pub fn look(&mut self) {
-        self.people.iter_mut().for_each(Person::look);
-    }
-}
