@@ -23,7 +23,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cartographer::geometry::ObjectId;
-use cartographer::terrain::Terrain;
 use estate::player::Claimant;
 use estate::store::Store;
 use estate::transaction::Transactions;
@@ -38,6 +37,7 @@ use tokio::sync::mpsc;
 use crate::calendar::Calendar;
 use crate::game::GameWorld;
 use crate::game::content::Content;
+use crate::islands::Archipelago;
 use crate::metrics::Metrics;
 use crate::owners::MeshOwners;
 use crate::protocol;
@@ -76,7 +76,7 @@ pub struct Shared {
     mesh: Mesh,
     estate: Arc<Transactions>,
     owners: Arc<MeshOwners>,
-    islands: Arc<Vec<Arc<Terrain>>>,
+    islands: Archipelago,
     metrics: Arc<Metrics>,
     tasks: Tasks,
     config: Config,
@@ -105,7 +105,7 @@ pub struct Parts {
     /// over.
     pub owners: Arc<MeshOwners>,
     /// The islands that it serves.
-    pub islands: Arc<Vec<Arc<Terrain>>>,
+    pub islands: Archipelago,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
     /// Its tasks.
