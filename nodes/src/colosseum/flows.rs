@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::hosted::{Hosting, room_of};
-use super::{ColosseumInput, Life, Reply, Reserved, Shared, keeper, rules};
+use super::{ColosseumInput, Life, Reply, Reserved, Shared, keeper};
 use crate::game::combat::{Debt, Event, Room, Spoil};
 use crate::methods::living::{
     BattleOpen, FIGHTER_FREED, FIGHTER_TAKE, Fighter, FighterFreed, FighterTake, Freed, Note, PEOPLE_NOTE,
@@ -122,8 +122,8 @@ impl Flows {
             Err(CallError::Refused { refusal, .. }) if refusal.code != CallRefusal::DROPPED => Err(refusal),
             Err(error) => {
                 // It may have been taken, and nobody but us would give it back.
-                let node = target_node.clone();
-                self.free_later(*battle, (node, life), *target, None);
+                let (shared, owner) = (self.shared.clone(), (target_node.clone(), life));
+                self.shared.tasks.spawn(async move { take_back(&shared, &owner, &take).await });
                 Err(away(error.to_string()))
             }
         }
@@ -214,13 +214,8 @@ impl Flows {
 
     /// Gives a fighter back as it was taken: the battle has not come to be.
     fn give_back(&self, number: u64, (fighter, life): &(Fighter, u64)) {
-        self.free_later(number, (fighter.node.clone(), *life), fighter.object, Some(fighter.health));
-    }
-
-    fn free_later(&self, number: u64, owner: Life, object: ObjectId, health: Option<u8>) {
-        // Without knowing its health it is told as whole: owners take health from a battle that they know only.
-        let freed = FighterFreed { battle: number, object, health: health.unwrap_or(100), how: Freed::Left };
-        let shared = self.shared.clone();
+        let (shared, owner) = (self.shared.clone(), (fighter.node.clone(), *life));
+        let freed = as_taken(number, fighter);
         self.shared.tasks.spawn(async move { free(&shared, &owner, &freed).await });
     }
 }
@@ -233,7 +228,7 @@ enum Taken {
 /// Settles a debt in a flow of its own, and tells the world when that is done.
 pub(super) fn settle(shared: &Arc<Shared>, world: WorldHandle<ColosseumInput>, room: &Room, debt: Debt) {
     let (number, shared) = (room.number, shared.clone());
-    tracing::debug!(battle = number, debt = rules::describe(debt), "a debt is settled");
+    tracing::debug!(battle = number, ?debt, "a debt is being settled");
     let tasks = shared.tasks.clone();
     match debt {
         Debt::Spoil { animal, player } => {
@@ -259,15 +254,40 @@ pub(super) fn settle(shared: &Arc<Shared>, world: WorldHandle<ColosseumInput>, r
     }
 }
 
+fn as_taken(battle: u64, fighter: &Fighter) -> FighterFreed {
+    FighterFreed { battle, object: fighter.object, health: fighter.health, how: Freed::Left }
+}
+
+/// A fighter may have been taken without our learning of it: asks again, and gives it back.
+async fn take_back(shared: &Shared, owner: &Life, take: &FighterTake) {
+    let mut pause = PAUSE.0;
+    while !shared.is_gone(owner) {
+        sleep(pause).await;
+        pause = (pause * 2).min(PAUSE.1);
+        match shared.mesh.call(&owner.0, &FIGHTER_TAKE, pack(take)).await {
+            Ok(answer) => {
+                let Ok(fighter) = unpack::<Fighter>(&answer) else { return };
+                return free(shared, owner, &as_taken(take.battle, &fighter)).await;
+            }
+            Err(CallError::UnknownPeer(_) | CallError::Stopped) => return,
+            Err(CallError::Refused { refusal, .. }) if is_answer(&refusal) => return,
+            Err(error) => tracing::debug!(fighter = take.object.0, %error, "a fighter may have been taken"),
+        }
+    }
+}
+
+/// Whether somebody has really answered, and not only been too busy for it.
+fn is_answer(refusal: &CallRefusal) -> bool {
+    ![CallRefusal::DROPPED, CallRefusal::OVERLOADED, codes::UNAVAILABLE].contains(&refusal.code.as_str())
+}
+
 /// Gives a fighter back: until its owner has answered, or is gone.
 async fn free(shared: &Shared, owner: &Life, freed: &FighterFreed) {
     let mut pause = PAUSE.0;
     while !shared.is_gone(owner) {
         match shared.mesh.call(&owner.0, &FIGHTER_FREED, pack(freed)).await {
             Ok(_) | Err(CallError::UnknownPeer(_) | CallError::Stopped) => return,
-            Err(CallError::Refused { refusal, .. })
-                if ![CallRefusal::DROPPED, CallRefusal::OVERLOADED, codes::UNAVAILABLE].contains(&refusal.code.as_str()) =>
-            {
+            Err(CallError::Refused { refusal, .. }) if is_answer(&refusal) => {
                 tracing::debug!(fighter = freed.object.0, %refusal, "an owner does not want its fighter back");
                 return;
             }

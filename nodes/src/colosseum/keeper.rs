@@ -10,7 +10,7 @@ use estate::post::{self, Held, PostError};
 use estate::store::{Ack, Store};
 use serde_json::{Map, Value};
 use tokio::sync::{oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::ColosseumInput;
 use crate::world_loop::WorldHandle;
@@ -106,10 +106,12 @@ impl Keeping {
         drop(self.done);
     }
 
-    /// Gives up a post under which nothing has come to be: at once, and whoever it is does not matter any more.
-    pub(super) async fn give_up(mut self, store: &dyn Store) {
-        if let Err(error) = timeout(KEPT, post::release(store, &mut self.held, Some(PAUSE))).await.unwrap_or(Ok(())) {
-            tracing::debug!(battle = self.number, %error, "an empty post is left behind");
+    /// Gives up a post under which nothing has come to be: what was found there stays for whoever asks next.
+    pub(super) async fn put_down(mut self, store: &dyn Store) {
+        let keep = if self.held.state.is_empty() { PAUSE } else { KEPT };
+        // Tried once: whoever wants the post may take it over when this node is gone.
+        if let Err(error) = post::release(store, &mut self.held, Some(keep)).await {
+            tracing::debug!(battle = self.number, %error, "a post is left behind");
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::hosted::{Hosted, Hosting};
 use super::{ColosseumInput, Life, ROOMS, Reserved, Shared, flows};
 use crate::game::battle::Exchange;
-use crate::game::combat::{Debt, Effect, Event};
+use crate::game::combat::{Effect, Event};
 use crate::game::{Body, GameWorld};
 use crate::load::Load;
 use crate::methods::living::{FIGHTER_TOLD, FighterTold};
@@ -85,7 +85,6 @@ impl ColosseumRules {
     /// A battle is here from now on: it is shown, and saved for the first time.
     fn host(&mut self, world: &mut GameWorld, now: u64, hosting: Hosting) -> Result<(), CallRefusal> {
         let number = hosting.room.number;
-        self.coming.remove(&number);
         self.may_act()?;
         for member in hosting.room.members().iter().filter(|member| member.stands()) {
             self.fights_elsewhere(number, member.id())?;
@@ -97,6 +96,7 @@ impl ColosseumRules {
         spawned.map_err(|error| CallRefusal::new(codes::MISSING, error.to_string()))?;
         hosted.take_stock(now);
         hosted.save(now);
+        self.coming.remove(&number);
         self.rooms.insert(number, hosted);
         // Owners may have gone while the battle was on its way.
         let lives = Event::Living(self.lives.clone());
@@ -282,13 +282,5 @@ impl Rules for ColosseumRules {
     fn load(&self, load: &mut Load) {
         // A colosseum's load is counted in battles: by that openers choose.
         (load.players, load.capacity, load.draining) = (self.rooms.len() as u32, ROOMS as u32, self.leaving);
-    }
-}
-
-/// What is done for a debt, told to whoever does it.
-pub(super) fn describe(debt: Debt) -> String {
-    match debt {
-        Debt::Spoil { animal, player } => format!("the spoils of {} for {}", animal.0, player.0),
-        Debt::Member(object) => format!("fighter {}", object.0),
     }
 }
