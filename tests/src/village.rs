@@ -26,13 +26,16 @@ use mesh::transport::memory::MemoryNetwork;
 use mesh::{NodeId, PeerState, Role};
 use nodes::calendar::Calendar;
 use nodes::frontend;
+use nodes::game::GameWorld;
 use nodes::game::content::Content;
 use nodes::metrics::Exposition;
 use nodes::wiring::{self, Door, Membership, Node, Setup};
+use nodes::world_loop::Inspection;
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 pub use land::Land;
@@ -295,6 +298,24 @@ impl Village {
     pub fn node(&self, name: &str) -> &Node {
         let house = self.houses.get(name).unwrap_or_else(|| panic!("no node is called {name}"));
         house.node.as_ref().unwrap_or_else(|| panic!("{name} does not run"))
+    }
+
+    /// Looks at a running node's world.
+    ///
+    /// # Panics
+    /// If the world is gone.
+    pub async fn looks_at<T: Send + 'static>(
+        &self,
+        name: &str,
+        look: impl FnOnce(&GameWorld) -> T + Send + 'static,
+    ) -> T {
+        let (tell, told) = oneshot::channel();
+        let look: Inspection = Box::new(move |world| {
+            // An error means that the story is over.
+            let _ = tell.send(look(world));
+        });
+        assert!(self.node(name).inspect(look).await, "the world of {name} is gone");
+        told.await.unwrap_or_else(|_| panic!("the world of {name} ended"))
     }
 
     /// The name of the running node whose present life this is.
