@@ -11,6 +11,7 @@ use crate::goods::trade::TradeDocument;
 use crate::goods::{self};
 use crate::land::{self, DeedDocument, Grounds, HoldingDocument, ObjectDocument};
 use crate::player::PlayerDocument;
+use crate::post::PostDocument;
 use crate::store::{Store, StoreError};
 use crate::transaction::Kinds;
 use crate::transaction::arbiter::{LedgerDocument, OperationDocument, TransferDocument};
@@ -36,6 +37,7 @@ pub async fn rehearse_all(
     each!(
         AccountDocument,
         PlayerDocument,
+        PostDocument,
         BoxDocument,
         GroundDocument,
         MintDocument,

@@ -10,8 +10,12 @@ pub mod document;
 
 pub mod transaction;
 
+mod owned;
+
 pub mod account;
 pub mod player;
+
+pub mod post;
 
 pub mod goods;
 

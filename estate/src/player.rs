@@ -10,12 +10,17 @@ use serde_json::{Map, Value};
 
 use crate::document::{Attempts, Document, DocumentError, Kept, Migration, encode, peek};
 use crate::goods::{Goods, Page};
-use crate::store::{Ack, Store, StoreError, Version, WriteOptions};
+use crate::owned::{self, Hold, Lost, Owned, Tenure, named};
+use crate::store::{Ack, Store, StoreError, WriteOptions};
 use crate::transaction::Marks;
 
 mod steps;
 
+pub use crate::owned::{Claimant, Owner};
 pub use steps::{PlayerKind, take};
+
+/// The health of a player who lacks nothing, in percent.
+pub const WELL: u8 = 100;
 
 /// A player's character.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +48,12 @@ pub struct PlayerDocument {
     pub x: i32,
     /// Where, in 1/256 tile from the island's top edge.
     pub y: i32,
+    /// How well it is, in percent. Written by its owner, as places are.
+    pub health: u8,
+    /// The stable island to which it is brought home. Written by its owner.
+    pub home: u32,
+    /// The lowest number of an act that is still taken from its clients. Written by its owner.
+    pub floor: u64,
     /// What it carries. Changed by transactions only.
     pub bag: Goods,
     /// What it has made and used up. Changed by transactions only.
@@ -61,8 +72,8 @@ pub struct PlayerDocument {
 
 impl Document for PlayerDocument {
     const KIND: &'static str = "player";
-    const VERSION: u32 = 2;
-    const MIGRATIONS: &'static [Migration] = &[with_goods];
+    const VERSION: u32 = 3;
+    const MIGRATIONS: &'static [Migration] = &[with_goods, with_a_life];
 
     fn v(&self) -> u32 {
         self.v
@@ -71,49 +82,33 @@ impl Document for PlayerDocument {
 
 /// To version 2: a player has a bag, a page, promises and experience, all of them empty.
 fn with_goods(fields: &mut Map<String, Value>) -> Result<(), String> {
-    let fresh = [("bag", Value::Object(Map::new())), ("page", Value::Object(Map::new())), ("kept", 0.into())];
-    for (name, value) in fresh.into_iter().chain([("experience", 0.into())]) {
+    let empty = || Value::Object(Map::new());
+    add(fields, 1, [("bag", empty()), ("page", empty()), ("kept", 0.into()), ("experience", 0.into())])
+}
+
+/// To version 3: a player is well, at home where it is, and no act of its clients is too old.
+fn with_a_life(fields: &mut Map<String, Value>) -> Result<(), String> {
+    let island = fields.get("island").cloned().ok_or("it is on no island")?;
+    add(fields, 2, [("health", WELL.into()), ("home", island), ("floor", 0.into())])
+}
+
+/// Adds fields that a document of version `from` does not know.
+fn add<const N: usize>(fields: &mut Map<String, Value>, from: u32, fresh: [(&str, Value); N]) -> Result<(), String> {
+    for (name, value) in fresh {
         if fields.insert(name.to_owned(), value).is_some() {
-            return Err(format!("it has a field {name:?} already, which version 1 does not know"));
+            return Err(format!("it has a field {name:?} already, which version {from} does not know"));
         }
     }
     Ok(())
 }
 
-/// Who holds a document, since which claim.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
-    /// The node's name.
-    pub node: String,
-    /// The node's life.
-    pub incarnation: u64,
-    /// The epoch that it owns.
-    pub epoch: u64,
-    /// The token of the claim, unique within the node's life.
-    pub claim: u64,
-}
-
-/// Who wants a document.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claimant {
-    /// The node's name.
-    pub node: String,
-    /// The node's life.
-    pub incarnation: u64,
-    /// A number that no other claim of this node's life uses (random bits, or a counter). By it a claim whose reply was
-    /// lost recognises itself; repeating a call of [`claim`] with the same number repeats the same claim.
-    pub claim: u64,
-}
-
-impl Owner {
-    /// True if this is the very claim of `me`.
-    fn is(&self, me: &Claimant) -> bool {
-        self.lives_with(me) && self.claim == me.claim
+impl Owned for PlayerDocument {
+    fn tenure(&self) -> Tenure {
+        Tenure { owner: self.owner.clone(), epoch: self.epoch, writes: self.writes }
     }
 
-    /// True if this is an owner of the same life of the same node.
-    fn lives_with(&self, me: &Claimant) -> bool {
-        self.node == me.node && self.incarnation == me.incarnation
+    fn hold(&mut self, tenure: Tenure) {
+        Tenure { owner: self.owner, epoch: self.epoch, writes: self.writes } = tenure;
     }
 }
 
@@ -146,9 +141,7 @@ pub enum Claim {
 pub struct Claimed {
     /// The document. Change it and [`save`]; `owner`, `epoch` and `writes` are kept by this module.
     pub document: PlayerDocument,
-    version: Version,
-    owner: Owner,
-    over: bool,
+    hold: Hold,
     /// Memory has what a step did and the store may not: see [`take`].
     unsaved: bool,
 }
@@ -156,17 +149,17 @@ pub struct Claimed {
 impl Claimed {
     /// The owner: this node, with the epoch that it owns.
     pub fn owner(&self) -> &Owner {
-        &self.owner
+        &self.hold.owner
     }
 
     /// The epoch that this node owns.
     pub fn epoch(&self) -> u64 {
-        self.owner.epoch
+        self.hold.owner.epoch
     }
 
     /// True once it was released or fenced: nothing can be saved any more.
     pub fn over(&self) -> bool {
-        self.over
+        self.hold.over
     }
 
     /// The document as it is in memory was written, and answered as surely as `ack` says.
@@ -199,10 +192,6 @@ impl From<StoreError> for PlayerError {
     fn from(error: StoreError) -> PlayerError {
         PlayerError::Document(DocumentError::Store(error))
     }
-}
-
-fn named(owner: &Option<Owner>) -> String {
-    owner.as_ref().map_or("nobody known".to_owned(), |owner| format!("{} (epoch {})", owner.node, owner.epoch))
 }
 
 /// The key of a player's document.
@@ -241,6 +230,9 @@ pub async fn create(
         island: birth.island,
         x: birth.x,
         y: birth.y,
+        health: WELL,
+        home: birth.island,
+        floor: 0,
         bag: Goods::default(),
         page: Page::default(),
         kept: 0,
@@ -275,40 +267,11 @@ pub async fn claim(
     me: &Claimant,
     is_gone: impl Fn(&Owner) -> bool + Send + Sync,
 ) -> Result<Claim, DocumentError> {
-    let key = key(id);
-    let mut attempts = Attempts::new();
-    loop {
-        let kept = match peek::<PlayerDocument>(store, &key).await {
-            Ok(Some(kept)) => kept,
-            Ok(None) => return Ok(Claim::Missing),
-            Err(error) => {
-                attempts.after_reading(error).await?;
-                continue;
-            }
-        };
-        let Kept { mut document, version } = kept;
-        match document.owner {
-            Some(owner) if owner.is(me) => {
-                document.owner = Some(owner.clone());
-                return Ok(claimed(document, version, owner));
-            }
-            Some(owner) if !owner.lives_with(me) && !is_gone(&owner) => return Ok(Claim::HeldBy(owner)),
-            _ => {}
-        }
-        document.epoch += 1;
-        document.writes += 1;
-        let owner =
-            Owner { node: me.node.clone(), incarnation: me.incarnation, epoch: document.epoch, claim: me.claim };
-        document.owner = Some(owner.clone());
-        match store.replace(&key, encode(&document)?, version, WriteOptions::default()).await {
-            Ok(version) => return Ok(claimed(document, version, owner)),
-            Err(error) => attempts.after(error).await?,
-        }
-    }
-}
-
-fn claimed(document: PlayerDocument, version: Version, owner: Owner) -> Claim {
-    Claim::Claimed(Box::new(Claimed { document, version, owner, over: false, unsaved: false }))
+    Ok(match owned::claim(store, &key(id), me, is_gone, || None, WriteOptions::default()).await? {
+        owned::Claimed::Yours(document, hold) => Claim::Claimed(Box::new(Claimed { document, hold, unsaved: false })),
+        owned::Claimed::HeldBy(owner) => Claim::HeldBy(owner),
+        owned::Claimed::Missing => Claim::Missing,
+    })
 }
 
 /// Saves an owned player.
@@ -316,85 +279,26 @@ fn claimed(document: PlayerDocument, version: Version, owner: Owner) -> Claim {
 /// [`PlayerError::Fenced`] means that another owns it: it is over. Any other error leaves it owned and unsaved, or saved
 /// without anybody knowing: saving again is right in both cases.
 pub async fn save(store: &dyn Store, claimed: &mut Claimed, ack: Ack) -> Result<(), PlayerError> {
-    claimed.document.owner = Some(claimed.owner.clone());
-    write(store, claimed, ack).await
+    write(store, claimed, true, ack).await
 }
 
 /// Saves an owned player for the last time and gives it up. After an error other than [`PlayerError::Fenced`] it may be
 /// repeated.
 pub async fn release(store: &dyn Store, claimed: &mut Claimed) -> Result<(), PlayerError> {
-    claimed.document.owner = None;
-    write(store, claimed, Ack::Durable).await?;
-    claimed.over = true;
+    write(store, claimed, false, Ack::Durable).await?;
+    claimed.hold.over = true;
     Ok(())
 }
 
-/// Writes the document until it is surely there, or surely somebody else's.
-async fn write(store: &dyn Store, claimed: &mut Claimed, ack: Ack) -> Result<(), PlayerError> {
-    let key = key(claimed.document.id);
-    if claimed.over {
-        return Err(PlayerError::Fenced { id: claimed.document.id, by: None });
-    }
-    claimed.document.epoch = claimed.owner.epoch;
-    claimed.document.writes += 1;
-    let value = encode(&claimed.document)?;
-    let options = WriteOptions { ack, ..WriteOptions::default() };
-    let mut attempts = Attempts::new();
-    loop {
-        match store.replace(&key, value.clone(), claimed.version, options).await {
-            Ok(version) => {
-                claimed.version = version;
-                claimed.saved(ack);
-                return Ok(());
-            }
-            Err(error) => attempts.after(error).await?,
-        }
-        let present = match peek::<PlayerDocument>(store, &key).await {
-            Ok(present) => present,
-            // Only another owner can have written what this program does not know.
-            Err(DocumentError::Newer { .. }) => None,
-            Err(error) => {
-                attempts.after_reading(error).await?;
-                continue;
-            }
-        };
-        match standing(claimed, present.as_ref().map(|kept| &kept.document)) {
-            Standing::Written => {
-                claimed.version = present.map_or(claimed.version, |kept| kept.version);
-                claimed.saved(ack);
-                return Ok(());
-            }
-            Standing::Owned => claimed.version = present.map_or(claimed.version, |kept| kept.version),
-            Standing::Fenced(by) => {
-                claimed.over = true;
-                return Err(PlayerError::Fenced { id: claimed.document.id, by });
-            }
-        }
-    }
-}
-
-enum Standing {
-    /// The write is there.
-    Written,
-    /// It is not, but the document is still this owner's.
-    Owned,
-    /// The document is not this owner's.
-    Fenced(Option<Owner>),
-}
-
-/// Tells from the document as it is now what became of the write of `claimed`.
-fn standing(claimed: &Claimed, present: Option<&PlayerDocument>) -> Standing {
-    let Some(present) = present else { return Standing::Fenced(None) };
-    let same_epoch = present.epoch == claimed.owner.epoch;
-    if same_epoch && present.owner == claimed.document.owner && present.writes == claimed.document.writes {
-        return Standing::Written;
-    }
-    // Every claim raises the epoch, so nobody else has held it since; without an owner it is as a release of ours left it
-    // whose reply was lost.
-    if same_epoch && present.owner.as_ref().is_none_or(|owner| *owner == claimed.owner) {
-        return Standing::Owned;
-    }
-    Standing::Fenced(present.owner.clone())
+async fn write(store: &dyn Store, claimed: &mut Claimed, keeps: bool, ack: Ack) -> Result<(), PlayerError> {
+    let Claimed { document, hold, .. } = claimed;
+    let (id, options) = (document.id, WriteOptions { ack, ..WriteOptions::default() });
+    owned::write(store, &key(id), document, hold, keeps, options).await.map_err(|lost| match lost {
+        Lost::Fenced(by) => PlayerError::Fenced { id, by },
+        Lost::Document(error) => error.into(),
+    })?;
+    claimed.saved(ack);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -29,7 +29,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cartographer::geometry::{IslandId, ObjectId, Place};
-use cartographer::terrain::Terrain;
 use estate::player::Claimant;
 use estate::store::Store;
 use estate::transaction::Transactions;
@@ -45,6 +44,7 @@ use crate::audience;
 use crate::calendar::Calendar;
 use crate::game::GameWorld;
 use crate::game::content::Content;
+use crate::islands::Archipelago;
 use crate::metrics::Metrics;
 use crate::owners::MeshOwners;
 use crate::protocol;
@@ -83,7 +83,7 @@ pub struct Shared {
     mesh: Mesh,
     estate: Arc<Transactions>,
     owners: Arc<MeshOwners>,
-    islands: Arc<Vec<Arc<Terrain>>>,
+    islands: Archipelago,
     metrics: Arc<Metrics>,
     tasks: Tasks,
     config: Config,
@@ -112,7 +112,7 @@ pub struct Parts {
     /// over.
     pub owners: Arc<MeshOwners>,
     /// The islands that it serves.
-    pub islands: Arc<Vec<Arc<Terrain>>>,
+    pub islands: Archipelago,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
     /// Its tasks.
@@ -237,7 +237,7 @@ impl Shared {
 
     /// Where somebody comes into an island, if it is served here; `bits` spreads them.
     fn arrival(&self, island: IslandId, bits: u64) -> Option<Place> {
-        self.islands.iter().find(|terrain| terrain.id() == island).map(|terrain| terrain.arrival(bits))
+        self.islands.get(island).map(|terrain| terrain.arrival(bits))
     }
 
     fn draining(&self) -> bool {

@@ -9,6 +9,7 @@ pub mod player;
 
 pub mod animal;
 pub mod battle;
+pub mod combat;
 pub mod thing;
 
 pub mod grounds;

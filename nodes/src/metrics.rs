@@ -149,6 +149,14 @@ impl Metrics {
         self.make.gauge(name, help)
     }
 
+    /// Adds counters that other code keeps, as [`Metrics::gauge`] does. Labels MUST have few values, all known to the program.
+    ///
+    /// # Panics
+    /// As [`Metrics::gauge`].
+    pub fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.make.counters(name, help, labels)
+    }
+
     fn families(&self) -> Vec<MetricFamily> {
         for hook in self.hooks.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             hook(self);

@@ -12,6 +12,7 @@ use crate::document::{Document, DocumentError, decode, peek};
 use crate::goods::promise::PromiseDocument;
 use crate::land::{DeedDocument, HoldingDocument, ObjectDocument, Stand, deed, holding, object};
 use crate::player::{self, PlayerDocument};
+use crate::post::PostDocument;
 use crate::store::{Store, StoreError};
 use crate::transaction::arbiter::{
     Entry, LedgerDocument, OperationDocument, State, TransferDocument, is_transfer, look, operation_key,
@@ -91,6 +92,7 @@ impl Doubts<'_> {
         let key = self.key;
         match key.split('/').next().unwrap_or(key) {
             AccountDocument::KIND => drop(decode::<AccountDocument>(key, value)?),
+            PostDocument::KIND => drop(decode::<PostDocument>(key, value)?),
             TransferDocument::KIND => self.transfer(&decode::<TransferDocument>(key, value)?.0.entry),
             LedgerDocument::KIND => self.ledger(&decode::<LedgerDocument>(key, value)?.0).await?,
             OperationDocument::KIND => drop(decode::<OperationDocument>(key, value)?),

@@ -72,7 +72,7 @@ pub async fn take(
         let why = format!("a step on {} came to the owner of {}", step.key, key(claimed.document.id));
         return Ok(Stepped::Refused(Refusal::new("malformed", why)));
     }
-    if claimed.over {
+    if claimed.hold.over {
         return Err(fenced(claimed, step));
     }
     if claimed.unsaved {
@@ -110,9 +110,9 @@ async fn settle(transactions: &Transactions, claimed: &mut Claimed, step: &Step)
 async fn check_owned(transactions: &Transactions, claimed: &mut Claimed, step: &Step) -> Result<(), TransactionError> {
     match find(&**transactions.store(), claimed.document.id).await {
         // Whatever others write raises the epoch.
-        Ok(Some(kept)) if kept.document.epoch == claimed.owner.epoch => Ok(()),
+        Ok(Some(kept)) if kept.document.epoch == claimed.hold.owner.epoch => Ok(()),
         Ok(_) | Err(DocumentError::Newer { .. }) => {
-            claimed.over = true;
+            claimed.hold.over = true;
             Err(fenced(claimed, step))
         }
         Err(error) => Err(TransactionError::Unknown { op: step.intent.op, why: error.to_string() }),

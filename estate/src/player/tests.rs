@@ -102,7 +102,7 @@ async fn a_repeated_claim_is_the_same_one_and_another_claim_of_the_same_node_fen
     let store = born().await;
     let mut first = take(&store, &node("a", 1), nobody_is_gone).await;
     let same = take(&store, &node("a", 1), nobody_is_gone).await;
-    assert_eq!((same.epoch(), same.version), (first.epoch(), first.version));
+    assert_eq!((same.epoch(), same.hold.version), (first.epoch(), first.hold.version));
     let second = take(&store, &node("a", 2), nobody_is_gone).await;
     assert_eq!(second.epoch(), 2);
     assert!(matches!(save(&store, &mut first, Ack::Durable).await, Err(PlayerError::Fenced { .. })));
@@ -117,7 +117,7 @@ async fn a_missing_player_cannot_be_claimed_and_a_removed_one_is_fenced() {
     assert_eq!(claim(&store, ID, &node("a", 1), nobody_is_gone).await, Ok(Claim::Missing));
     let store = born().await;
     let mut ann = take(&store, &node("a", 1), nobody_is_gone).await;
-    store.remove(&key(ID), ann.version, WriteOptions::default()).await.expect("remove");
+    store.remove(&key(ID), ann.hold.version, WriteOptions::default()).await.expect("remove");
     assert!(matches!(release(&store, &mut ann).await, Err(PlayerError::Fenced { by: None, .. })));
 }
 
@@ -125,11 +125,11 @@ async fn a_missing_player_cannot_be_claimed_and_a_removed_one_is_fenced() {
 async fn a_player_written_by_a_newer_program_is_left_alone() {
     let store = born().await;
     let mut ann = take(&store, &node("a", 1), nobody_is_gone).await;
-    let newer = Bytes::from_static(br#"{"v":3,"wings":2}"#);
-    store.replace(&key(ID), newer.clone(), ann.version, WriteOptions::default()).await.expect("replace");
+    let newer = Bytes::from_static(br#"{"v":4,"wings":2}"#);
+    store.replace(&key(ID), newer.clone(), ann.hold.version, WriteOptions::default()).await.expect("replace");
     assert!(matches!(save(&store, &mut ann, Ack::Durable).await, Err(PlayerError::Fenced { .. })));
     let claimed = claim(&store, ID, &node("b", 1), everybody_is_gone).await;
-    assert!(matches!(claimed, Err(DocumentError::Newer { found: 3, known: 2, .. })));
+    assert!(matches!(claimed, Err(DocumentError::Newer { found: 4, known: 3, .. })));
     assert_eq!(store.snapshot()[&key(ID)].value, newer);
 }
 
@@ -153,12 +153,12 @@ const VERSION_1: [&str; 2] = [
 ];
 
 #[tokio::test(start_paused = true)]
-async fn a_player_of_version_1_has_an_empty_bag_and_is_saved_as_version_2() {
+async fn a_player_of_version_1_has_an_empty_bag_and_is_saved_as_the_present_one() {
     for text in VERSION_1 {
         let store = MemoryStore::new();
         store.insert(&key(ID), Bytes::from(text), WriteOptions::default()).await.expect("insert");
         let found = find(&store, ID).await.expect("read").expect("there").document;
-        assert_eq!((found.v, found.x, found.epoch, found.writes), (2, -5, 4, 9));
+        assert_eq!((found.v, found.x, found.epoch, found.writes), (3, -5, 4, 9));
         assert!(found.bag.is_empty() && found.page.is_empty() && found.kept == 0 && found.experience == 0);
         assert!(found.marks.is_empty());
         assert_eq!(store.snapshot()[&key(ID)].value, Bytes::from(text), "reading a player never writes");
@@ -169,7 +169,7 @@ async fn a_player_of_version_1_has_an_empty_bag_and_is_saved_as_version_2() {
         assert_eq!(hat.is_some(), text.contains("hat"), "unknown fields are kept");
         assert_eq!(
             (&fields["v"], &fields["bag"], &fields["page"]),
-            (&2.into(), &serde_json::json!({}), &serde_json::json!({}))
+            (&3.into(), &serde_json::json!({}), &serde_json::json!({}))
         );
         assert_eq!((&fields["kept"], &fields["experience"]), (&0.into(), &0.into()));
     }
@@ -187,6 +187,40 @@ async fn a_player_of_version_1_with_fields_of_version_2_is_refused_and_left_as_i
             "{error}"
         );
         assert_eq!(store.snapshot()[&key(ID)].value, Bytes::from(text));
+    }
+}
+
+/// A player as version 2 wrote it.
+const VERSION_2: &str = r#"{"v":2,"id":7,"account":"ann","name":"Ann","hue":120,"owner":null,"epoch":4,"writes":9,"island":12,"x":-5,"y":64,"bag":{"stacks":{"wood":3}},"page":{"created":{"wood":3}},"kept":2,"experience":5,"hat":"red"}"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_player_of_version_2_is_well_and_at_home_where_it_is_and_keeps_its_goods() {
+    let store = MemoryStore::new();
+    store.insert(&key(ID), Bytes::from(VERSION_2), WriteOptions::default()).await.expect("insert");
+    let found = find(&store, ID).await.expect("read").expect("there").document;
+    assert_eq!((found.v, found.health, found.home, found.floor), (3, 100, 12, 0));
+    assert_eq!((found.kept, found.experience, found.bag.stacks.values().sum::<u64>()), (2, 5, 3));
+    let mut ann = take(&store, &node("a", 1), nobody_is_gone).await;
+    (ann.document.health, ann.document.home, ann.document.floor) = (40, 3, 5 << 20);
+    release(&store, &mut ann).await.expect("release");
+    let saved = present(&store);
+    assert_eq!((saved.v, saved.health, saved.home, saved.floor), (3, 40, 3, 5 << 20));
+    assert_eq!(saved.rest["hat"], "red", "unknown fields are kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_player_of_version_2_with_fields_of_version_3_is_refused_and_left_as_it_is() {
+    for (bad, wanted) in [
+        (VERSION_2.replace("\"v\":2", "\"v\":2,\"health\":3"), "it has a field \"health\" already"),
+        (VERSION_2.replace("\"v\":2", "\"v\":2,\"home\":3"), "it has a field \"home\" already"),
+        (VERSION_2.replace("\"v\":2", "\"v\":2,\"floor\":3"), "it has a field \"floor\" already"),
+        (VERSION_2.replace("\"island\"", "\"continent\""), "it is on no island"),
+    ] {
+        let store = MemoryStore::new();
+        store.insert(&key(ID), Bytes::from(bad.clone()), WriteOptions::default()).await.expect("insert");
+        let error = claim(&store, ID, &node("a", 1), nobody_is_gone).await.expect_err("malformed");
+        assert!(error.to_string().contains(&format!("cannot be migrated from version 2: {wanted}")), "{error}");
+        assert_eq!(store.snapshot()[&key(ID)].value, Bytes::from(bad));
     }
 }
 
@@ -262,7 +296,7 @@ async fn check_life(faults: &[(u64, Fault)]) {
     heir.document.x = 50;
     release(&store, &mut heir).await.expect("the heir is the owner");
     let end = present(&store);
-    assert_eq!((end.owner, end.x, end.epoch), (None, 50, heir.owner.epoch), "{faults:?}");
+    assert_eq!((end.owner, end.x, end.epoch), (None, 50, heir.epoch()), "{faults:?}");
 }
 
 /// Calls of a life without faults: claim (2), two saves, release.

@@ -8,6 +8,7 @@ mod accounts;
 mod claims;
 mod goods;
 mod migrations;
+mod posts;
 mod protocol;
 
 use std::collections::BTreeMap;

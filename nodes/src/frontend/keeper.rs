@@ -287,8 +287,9 @@ async fn save(shared: &Shared, store: &dyn Store, claimed: &mut Claimed, standin
 }
 
 fn stand(claimed: &mut Claimed, standing: Standing) {
-    let (document, Standing { island, place, .. }) = (&mut claimed.document, standing);
+    let (document, Standing { island, place, health, floor }) = (&mut claimed.document, standing);
     (document.island, document.x, document.y) = (island.0, place.x, place.y);
+    (document.health, document.floor) = (health, floor.max(document.floor));
 }
 
 fn count(shared: &Shared, saved: &Result<(), PlayerError>, well: &str) {

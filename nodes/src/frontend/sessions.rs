@@ -109,7 +109,7 @@ impl Sessions {
             return Err(CallRefusal::new("draining", "this frontend is leaving"));
         }
         if let Some(island) = open.island
-            && !shared.islands.iter().any(|t| t.id() == island)
+            && !shared.islands.chart().takes_arrivals(island)
         {
             return Err(CallRefusal::new("unknown_island", format!("no island {} here", island.0)));
         }
@@ -223,10 +223,15 @@ impl Sessions {
         let (reply, joined) = oneshot::channel();
         let (id, body) = (
             client.id,
-            Body::Player(Player { name: document.name, hue: document.hue, health: 100, ..Player::default() }),
+            Body::Player(Player {
+                name: document.name,
+                hue: document.hue,
+                health: document.health,
+                ..Player::default()
+            }),
         );
         let player = guest.player;
-        let (floor, home) = (0, IslandId(document.island));
+        let (floor, home) = (document.floor, IslandId(document.home));
         let join = Join { player, session, epoch, body, island, place, floor, home, client, keeper, reply };
         if !self.world.role(FrontInput::Join(Box::new(join))).await {
             return Err(Farewell::new(codes::UNAVAILABLE, "this frontend is stopping"));
@@ -271,10 +276,10 @@ impl Sessions {
 
     /// Where a player begins: where it was, unless it asked for another island or its place is no longer land.
     fn start_of(&self, document: &PlayerDocument, wanted: Option<IslandId>) -> Option<(IslandId, Place)> {
-        let islands = &self.shared.islands;
+        let (chart, lasting) = (self.shared.islands.chart(), self.shared.islands.lasting());
         let last = IslandId(document.island);
-        let named = |id: IslandId| islands.iter().find(|t| t.id() == id);
-        let spread = || islands.get((document.id % islands.len().max(1) as u64) as usize);
+        let named = |id: IslandId| chart.get(id).filter(|_| chart.takes_arrivals(id));
+        let spread = || lasting.get((document.id % lasting.len().max(1) as u64) as usize);
         let terrain: &Arc<Terrain> = named(wanted.unwrap_or(last)).or_else(spread)?;
         let place = Place::new(document.x, document.y);
         let stands = last == terrain.id() && place.tile().is_some_and(|tile| terrain.walkable(tile));

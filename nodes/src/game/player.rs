@@ -5,9 +5,6 @@ use super::{View, kind, pose};
 /// The fastest that a player may walk, in 1/256 tile per second: 4 tiles per second.
 pub const MAX_SPEED: i32 = 1024;
 
-/// The health of who lacks nothing, in percent.
-pub const WELL: u8 = 100;
-
 /// A player's character.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Player {

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::game::player::WELL;
 use cartographer::geometry::{Cell, ObjectId};
 use cartographer::motion::Motion;
+use estate::player::WELL;
 use tokio::sync::oneshot;
 
 use super::show::{farewell, wire_motion};

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::game::player::WELL;
 use cartographer::geometry::ObjectId;
+use estate::player::WELL;
 use mesh::{CallError, CallRefusal, Incarnation, NodeId, Role};
 use tokio::time::sleep;
 

@@ -3,8 +3,8 @@
 //! Health comes back by time outside of battles, in steps, so that a wounded crowd is not a stream of changes. It NEVER comes
 //! back to a player who fights: there its room decides.
 
-use crate::game::player::WELL;
 use cartographer::geometry::ObjectId;
+use estate::player::WELL;
 
 use super::Players;
 use crate::game::{Body, GameWorld, player};

@@ -1,0 +1,1 @@
+//! An unstable island sinks under twenty people.
