@@ -243,6 +243,7 @@ impl Maker {
             faults: Default::default(),
             content: Content::bundled(),
             calendar: Calendar::real(),
+            steward: None,
         };
         wiring::start(setup).await.with_context(|| format!("could not start {name}"))
     }
@@ -282,7 +283,7 @@ impl Ground {
         let owners: Vec<Owner> =
             doubles.into_iter().map(|(role, number)| maker.owner(role, number)).collect::<Result<_>>()?;
         let terrains = islands::open(folder)?;
-        let terrain = terrains.iter().next().context("no island")?;
+        let terrain = terrains.lasting().into_iter().next().context("no island that lasts")?;
         let (island, place) = (terrain.id(), terrain.arrival(0));
         let ground = Ground { tasks, colosseum, frontends, owners, store: maker.store, island, place };
         let meshes = ground.owners.iter().map(|owner| &owner.mesh);
