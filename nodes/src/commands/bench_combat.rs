@@ -141,9 +141,10 @@ pub async fn run(bench: BenchCombat) -> Result<()> {
 }
 
 fn report(bench: &BenchCombat, tally: &Tally, watchers: usize) {
-    let (latency, commands, longest) = tally.seen.as_ref().map_or_else(Default::default, |seen| {
-        (Percentiles::of(seen), seen.len(), seen.max() as f64 / 1_000.0)
-    });
+    let (latency, commands, longest) = tally
+        .seen
+        .as_ref()
+        .map_or_else(Default::default, |seen| (Percentiles::of(seen), seen.len(), seen.max() as f64 / 1_000.0));
     eprintln!(
         "from command to every watcher: p50 {:.1} ms, p99 {:.1} ms, longest {longest:.1} ms ({commands} commands); \
          {} exchanges in {} battles; {} packets apart, {} not seen by everybody, {} gaps; refused: {:?}",
@@ -277,7 +278,8 @@ impl Ground {
         let maker = Maker::new(&tasks, bench.transport);
         let folder = bench.islands.as_deref();
         let colosseum = maker.node(Role::Colosseum, 1, folder).await?;
-        let frontends = vec![maker.node(Role::Frontend, 1, folder).await?, maker.node(Role::Frontend, 2, folder).await?];
+        let frontends =
+            vec![maker.node(Role::Frontend, 1, folder).await?, maker.node(Role::Frontend, 2, folder).await?];
         // Two that own players and two that own beasts.
         let doubles = [(Role::Frontend, 3), (Role::Frontend, 4), (Role::Zoo, 1), (Role::Zoo, 2)];
         let owners: Vec<Owner> =
@@ -325,9 +327,8 @@ impl Ground {
             let players: Vec<(&Owner, ObjectId)> = (0..PLAYERS)
                 .map(|n| (&fronts[(n % 2) as usize], ObjectId(FIRST_PLAYER + index * PLAYERS + n)))
                 .collect();
-            let beasts: Vec<(&Owner, ObjectId)> = (0..BEASTS)
-                .map(|n| (&zoos[(n % 2) as usize], ObjectId(FIRST_BEAST + index * BEASTS + n)))
-                .collect();
+            let beasts: Vec<(&Owner, ObjectId)> =
+                (0..BEASTS).map(|n| (&zoos[(n % 2) as usize], ObjectId(FIRST_BEAST + index * BEASTS + n))).collect();
             players.iter().for_each(|(owner, id)| owner.has(*id, 0));
             beasts.iter().for_each(|(owner, id)| owner.has(*id, 1));
             // Each battle a little aside of the next, all in sight of all.

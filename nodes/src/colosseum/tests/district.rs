@@ -189,7 +189,9 @@ fn answer(kept: &mut Kept, call: IncomingCall) {
             let FighterTake { battle, object } = unpack(&call.body).expect("a body");
             match kept.fighters.get_mut(&object) {
                 None => refuse(codes::MISSING, String::new()),
-                Some(owned) if ![0, battle].contains(&owned.battle) => refuse(codes::IN_BATTLE, owned.battle.to_string()),
+                Some(owned) if ![0, battle].contains(&owned.battle) => {
+                    refuse(codes::IN_BATTLE, owned.battle.to_string())
+                }
                 Some(owned) => {
                     owned.battle = battle;
                     if kept.lose_takes > 0 {
@@ -287,7 +289,14 @@ impl Owner {
         Ok(())
     }
 
-    pub(super) async fn act(&self, at: &Arena, battle: u64, who: ObjectId, blow: u8, whom: ObjectId) -> Result<(), String> {
+    pub(super) async fn act(
+        &self,
+        at: &Arena,
+        battle: u64,
+        who: ObjectId,
+        blow: u8,
+        whom: ObjectId,
+    ) -> Result<(), String> {
         let act = BattleAct { battle, actor: who, blow, target: whom, cause: 1 };
         self.call(at, &BATTLE_ACT, pack(&act)).await.map(drop)
     }
