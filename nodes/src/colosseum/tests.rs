@@ -180,9 +180,10 @@ async fn two_who_attack_the_same_beast_are_in_one_battle() {
     let number = zoo.battle_of(scene.boar);
     assert_eq!(both, (Ok(number), Ok(number)), "both are told the one battle");
     let (arena, late, who) = if number == 21 { (here, &other, friend) } else { (there, front, scene.hero) };
-    assert_eq!(arena.shown(number).await.expect("a battle").1.members.len(), 2, "the late one has to join there");
-    late.join(arena, number, who).await.expect("joined");
-    // At the same colosseum one is in by opening alone.
+    let members = arena.shown(number).await.expect("a battle").1.members;
+    assert_eq!(members.len(), 3, "both are in it, wherever they asked: {members:?}");
+    let act = late.act(arena, number, who, blow::GUARD, who).await;
+    assert_eq!(act, Ok(()), "its own node speaks for it");
     assert_eq!(other.open(arena, 23, third, zoo, scene.boar).await, Ok(number));
     assert_eq!(arena.shown(number).await.expect("a battle").1.members.len(), 4);
     assert!(here.shown(23).await.is_none() && there.shown(23).await.is_none());
