@@ -21,7 +21,8 @@ use super::hosted::{Hosting, room_of};
 use super::{ColosseumInput, Life, Reply, Reserved, Shared, keeper};
 use crate::game::combat::{Debt, Event, Room, Spoil};
 use crate::methods::living::{
-    BATTLE_JOIN, BATTLE_OPEN, BattleJoin, BattleOpen, FIGHTER_FREED, FIGHTER_TAKE, Fighter, FighterFreed, FighterTake, Freed, Note, PEOPLE_NOTE,
+    BATTLE_JOIN, BATTLE_OPEN, BattleJoin, BattleOpen, FIGHTER_FREED, FIGHTER_TAKE, Fighter, FighterFreed, FighterTake,
+    Freed, Note, PEOPLE_NOTE,
 };
 use crate::methods::{pack, unpack};
 use crate::protocol::codes;
