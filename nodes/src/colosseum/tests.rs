@@ -9,10 +9,12 @@ use estate::goods::transfer::{Leg, transfer};
 use estate::goods::{Goods, Place};
 use estate::player::{self, Birth};
 use estate::store::memory::Rates;
+use estate::store::{Store, WriteOptions};
 use estate::transaction::OperationId;
 use mesh::Role;
 use tokio::time::Duration;
 
+use super::flows;
 use crate::game::combat::blow;
 use crate::methods::living::Freed;
 
@@ -252,8 +254,22 @@ async fn a_colosseum_that_slept_too_long_drops_what_another_has_taken_over() {
     assert_eq!((front.freed(scene.hero).len(), zoo.freed(scene.boar).len()), (0, 0));
 }
 
-/// Has the boar fall while nobody takes it back, so that its loot is paid and it is still to be freed; then the room dies
-/// and goes on elsewhere.
+/// Has the document of a battle forget that the boar's loot was paid, as though the room had died before it could save that.
+async fn forget_payment(scene: &Scene, battle: u64) {
+    let store = &scene.district.store;
+    let stored = store.get(&flows::key(battle)).await.expect("read").expect("a document");
+    let mut document: serde_json::Value = serde_json::from_slice(&stored.value).expect("JSON");
+    let spoils = &mut document["state"]["room"]["spoils"];
+    assert_eq!(*spoils, serde_json::json!([]), "it is paid");
+    *spoils = serde_json::json!([{
+        "animal": BOAR, "player": HERO, "node": "frontend-1", "goods": { "meat": 4, "hide": 2 }, "experience": 30,
+    }]);
+    let value = serde_json::to_vec(&document).expect("JSON").into();
+    store.replace(&flows::key(battle), value, stored.version, WriteOptions::default()).await.expect("written");
+}
+
+/// Has the boar fall while nobody takes it back, so that its loot is paid and it is still to be freed; then the room dies,
+/// even before it could save that it has paid, and goes on elsewhere.
 async fn loot_once(prepare: impl AsyncFnOnce(&Scene), faults: Option<u64>) -> Scene {
     let scene = Scene::new(2).await;
     let (front, zoo) = (&scene.front, &scene.zoo);
@@ -269,6 +285,7 @@ async fn loot_once(prepare: impl AsyncFnOnce(&Scene), faults: Option<u64>) -> Sc
     until("the zoo is asked to take the boar back", async || zoo.kept().asked_back > 0).await;
     assert_eq!(zoo.battle_of(scene.boar), 9, "it does not");
     dies.tasks.stop();
+    forget_payment(&scene, 9).await;
     until("it goes on", async || zoo.resume(goes_on, 9).await.is_ok()).await;
     zoo.kept().mute = false;
     until("the boar is given back", async || zoo.freed(scene.boar) == [(0, Freed::Defeated)]).await;
