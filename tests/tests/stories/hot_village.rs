@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use mesh::Role;
 use nodes::game::kind;
-use tests::village::{Land, PATIENCE, Person, Plan, story};
+use tests::village::{Land, PATIENCE, Person, Plan, Village, story};
 use tokio::time::Instant;
 
 /// Players.
@@ -47,6 +47,7 @@ fn a_thousand_players_in_four_cells_over_three_frontends_all_see_one_another() {
         }
         let everybody: BTreeSet<u64> = crowd.iter().map(|person| person.player).collect();
         all_see(&mut crowd, &everybody).await;
+        share(village, &["frontend-1", "frontend-2", "frontend-3"]).await;
 
         // Everybody takes a step, and is seen where they are now.
         let before: Vec<(i32, i32)> = crowd.iter().map(|person| person.seen.tile()).collect();
@@ -76,9 +77,21 @@ fn a_thousand_players_in_four_cells_over_three_frontends_all_see_one_another() {
             }
         }
         all_see(&mut crowd, &everybody).await;
-        let held: i64 = ["frontend-1", "frontend-2"].iter().map(|name| village.node(name).metrics.players.get()).sum();
-        assert_eq!(held, i64::from(PLAYERS));
+        share(village, &["frontend-1", "frontend-2"]).await;
     });
+}
+
+/// Each frontend has some of the players and ghosts of all others.
+async fn share(village: &Village, frontends: &[&str]) {
+    let mut owned = 0;
+    for name in frontends {
+        let (reals, ghosts) = village.looks_at(name, |world| (world.reals().count(), world.ghosts().count())).await;
+        assert_eq!(reals + ghosts, usize::from(PLAYERS), "{name} has {reals} players and {ghosts} ghosts");
+        let fair = usize::from(PLAYERS) / frontends.len();
+        assert!(reals.abs_diff(fair) < fair / 4, "{name} has {reals} of {PLAYERS} players");
+        owned += reals;
+    }
+    assert_eq!(owned, usize::from(PLAYERS));
 }
 
 /// Waits until whoever looks sees everybody, and nobody else.
