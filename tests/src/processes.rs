@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::net::{Host, Net};
 
@@ -83,6 +84,27 @@ impl Drop for Process {
         drop(self.shell.stdin.take());
         let _ = self.shell.wait();
     }
+}
+
+/// A process that is dead at the latest when the test ends.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already, unless the test has failed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A new folder that goes with the test.
+pub fn folder() -> TempDir {
+    tempfile::Builder::new().prefix("wildmesh-").tempdir().expect("a folder")
+}
+
+/// What this file of a folder is called, whether or not it is there.
+pub fn path(folder: &TempDir, name: &str) -> String {
+    folder.path().join(name).to_str().expect("a printable path").to_owned()
 }
 
 /// A cluster of real processes: etcd on host 0, a gateway on host 1, other nodes behind.
@@ -256,7 +278,7 @@ impl RealCluster {
         let mut command = self.outside_command(&[&words[..], more].concat());
         // Their progress is for people; what a report lacks is said by its fields.
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(self.log_file("bots")).spawn();
-        Bots { child: child.expect("bots"), log: self.folder.join("bots.log") }
+        Bots { child: Running(child.expect("bots")), log: self.folder.join("bots.log") }
     }
 
     fn log_file(&self, name: &str) -> File {
@@ -293,7 +315,7 @@ impl Drop for RealCluster {
 
 /// Bots that play.
 pub struct Bots {
-    child: Child,
+    child: Running,
     log: PathBuf,
 }
 
@@ -306,19 +328,11 @@ impl Bots {
     /// Waits for their end; their report.
     pub fn report(mut self) -> Value {
         let mut text = String::new();
-        let mut stdout = self.child.stdout.take().expect("their standard output");
+        let mut stdout = self.child.0.stdout.take().expect("their standard output");
         stdout.read_to_string(&mut text).expect("their report");
         let line = text.lines().last().unwrap_or_default();
         let said = || std::fs::read_to_string(&self.log).unwrap_or_default();
         serde_json::from_str(line).unwrap_or_else(|e| panic!("no report ({e}): {}", said()))
-    }
-}
-
-impl Drop for Bots {
-    fn drop(&mut self) {
-        // They have ended already, unless the test has failed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -2,46 +2,14 @@
 //! rehearsals, and clear words for whatever is wrong.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 
 use bytes::Bytes;
 use estate::store::embedded::{self, EmbeddedStore};
 use estate::store::{Store, WriteOptions};
 use serde_json::Value;
-use tests::processes::{binary, islands, wait_for};
-
-/// A folder that goes with the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("wildmesh-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).expect("a folder");
-        Folder(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().expect("a printable path").to_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A process that is dead at the latest when the test ends.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use tests::processes::{Running, binary, folder, islands, path, wait_for};
 
 /// `wildmesh up` on this store, with bots, once it is ready.
 fn up(data: &str, bots: &str) -> Running {
@@ -105,8 +73,8 @@ async fn somebody(store: &EmbeddedStore) -> u64 {
 
 #[tokio::test]
 async fn a_gift_reaches_a_player_at_home_and_the_books_agree() {
-    let folder = Folder::new("gift");
-    let data = folder.path("data");
+    let folder = folder();
+    let data = path(&folder, "data");
     let mesh = up(&data, "4");
     let beside = store(&data).await;
     wait_for("players", || (count(&data, "player") == 4).then_some(()));
@@ -139,8 +107,8 @@ async fn put(store: &EmbeddedStore, key: &str, value: &str) {
 
 #[tokio::test]
 async fn what_is_broken_in_a_store_is_named_left_whole_and_mended_where_that_is_safe() {
-    let folder = Folder::new("broken");
-    let data = folder.path("data");
+    let folder = folder();
+    let data = path(&folder, "data");
     let beside = store(&data).await;
     let newer = r#"{"v":9,"id":7,"wings":2}"#;
     put(&beside, "player/7", newer).await;
@@ -176,8 +144,8 @@ async fn what_is_broken_in_a_store_is_named_left_whole_and_mended_where_that_is_
 
 #[test]
 fn a_deed_that_nobody_has_changed_is_the_terrain_package() {
-    let folder = Folder::new("deed");
-    let data = folder.path("data");
+    let folder = folder();
+    let data = path(&folder, "data");
     drop(up(&data, "0"));
     let text = String::from_utf8(tool(&data, &["estate", "deed", "1", "9", "9"]).stdout).expect("text");
     let rows: Vec<&str> = text.lines().collect();
@@ -190,8 +158,8 @@ fn a_deed_that_nobody_has_changed_is_the_terrain_package() {
 
 #[test]
 fn tools_refuse_with_clear_words() {
-    let folder = Folder::new("refused-tools");
-    let (data, nowhere) = (folder.path("data"), folder.path("nowhere"));
+    let folder = folder();
+    let (data, nowhere) = (path(&folder, "data"), path(&folder, "nowhere"));
     drop(up(&data, "0"));
     refused(&nowhere, &["estate", "audit"], &[&nowhere, "--store"]);
     assert!(!Path::new(&nowhere).exists(), "no empty store is made by a mistyped name");

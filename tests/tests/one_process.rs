@@ -3,12 +3,12 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tests::processes::{KEY, binary, islands, wait_for};
+use tests::processes::{KEY, Running, binary, folder, islands, path, wait_for};
 
 /// How soon `up` must be ready, by its own account.
 const READY_S: f64 = 5.0;
@@ -19,50 +19,18 @@ const ENDED: Duration = Duration::from_secs(8);
 /// How long a program that cannot start may take to say so.
 const REFUSED: Duration = Duration::from_secs(30);
 
-/// A folder that goes with the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("wildmesh-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).expect("a folder");
-        Folder(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().expect("a printable path").to_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A process that is dead at the latest when the test ends.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn status(gateway: &str, more: &[&str]) -> Output {
     Command::new(binary()).args(["status", "--gateway", gateway]).args(more).output().expect("the status")
 }
 
 #[test]
 fn up_is_ready_within_seconds_and_ends_in_order() {
-    let folder = Folder::new("up");
+    let folder = folder();
     let mut up = Command::new(binary())
-        .args(["up", "--http", "127.0.0.1:0", "--bots", "30", "--data", &folder.path("data"), "--islands", islands()])
+        .args(["up", "--http", "127.0.0.1:0", "--bots", "30", "--data", &path(&folder, "data"), "--islands", islands()])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(std::fs::File::create(folder.0.join("log")).expect("a log"))
+        .stderr(std::fs::File::create(folder.path().join("log")).expect("a log"))
         .spawn()
         .map(Running)
         .expect("wildmesh up");
@@ -88,7 +56,7 @@ fn up_is_ready_within_seconds_and_ends_in_order() {
     assert!(signalled.is_ok_and(|s| s.success()));
     let code = wait_for("its end", || up.0.try_wait().expect("its state"));
     assert!(asked.elapsed() < ENDED, "it took {:?}", asked.elapsed());
-    assert_eq!(code.code(), Some(0), "{}", std::fs::read_to_string(folder.0.join("log")).unwrap_or_default());
+    assert_eq!(code.code(), Some(0), "{}", std::fs::read_to_string(folder.path().join("log")).unwrap_or_default());
     // What it listened at is free again, and nobody answers there.
     let gone = status(gateway, &[]);
     assert!(!gone.status.success());
@@ -117,8 +85,8 @@ fn refused(words: &[&str], named: &[&str]) {
 
 #[test]
 fn what_keeps_up_from_starting_is_named() {
-    let folder = Folder::new("refused");
-    let (data, maps, file) = (folder.path("data"), folder.path("maps"), folder.path("file"));
+    let folder = folder();
+    let (data, maps, file) = (path(&folder, "data"), path(&folder, "maps"), path(&folder, "file"));
     std::fs::write(&file, "no folder").expect("a file");
     let up = |http: &str, data: &str, islands: &str, named: &[&str]| {
         refused(&["up", "--http", http, "--data", data, "--islands", islands], named);
@@ -138,7 +106,7 @@ fn what_keeps_up_from_starting_is_named() {
     up("192.0.2.1:8080", &data, islands(), &["192.0.2.1:8080"]);
 
     up(any, &file, islands(), &[&file, "not a folder"]);
-    up(any, &folder.path("file/below"), islands(), &[&folder.path("file/below")]);
+    up(any, &path(&folder, "file/below"), islands(), &[&path(&folder, "file/below")]);
 }
 
 #[test]

@@ -5,26 +5,39 @@
 //! client that may come and go, and a keeper that guards its document. It NEVER acts for a player while the node's lease
 //! is lost.
 
-use std::collections::{BTreeSet, VecDeque};
+mod commands;
+mod entering;
+mod show;
+
+mod fighting;
+mod health;
+mod hearing;
+mod travel;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use cartographer::geometry::{Cell, Epoch, IslandId, ObjectId, Place};
-use cartographer::motion::Motion;
-use cartographer::world::{CellFrame, TickOutput, WalkRefusal};
-use rustc_hash::{FxHashMap, FxHashSet};
-use tokio::sync::oneshot;
+use cartographer::world::{CellFrame, TickOutput};
+use mesh::CallRefusal;
+use rustc_hash::FxHashMap;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Shared;
-use super::keeper::Keeper;
-use super::shard::{ClientId, Gone, Notice, Order, Sink};
+use super::acts::{Came, Pace, Room};
+use super::keeper::{Keeper, Standing};
+use super::operations::Operations;
+use super::people::FighterCall;
+use super::shard::{ClientId, Notice, Sink};
 use super::shards::Shards;
 use super::tickets::SessionId;
-use super::wire::Wire;
-use crate::game::{Body, GameWorld, player};
+use crate::game::{Body, GameWorld};
 use crate::load::Load;
-use crate::protocol::{self, Command, Outcome, ServerMessage, Welcome, codes};
-use crate::world_loop::{Rules, TICK_MS};
+use crate::methods::living::{Changed, Note, Saying};
+use crate::protocol::{self, Command, TradeState, codes};
+use crate::world_loop::{Input, Rules, TICK_MS};
+use fighting::Fights;
 
 /// How long a player without a client stays in the world, waiting for it to come back, in milliseconds.
 pub const LINGER_MS: u64 = 30_000;
@@ -34,6 +47,9 @@ const SAVE_TICKS: usize = 600;
 
 /// How often clients are told of clocks that changed, in ticks: once a second.
 const CLOCK_TICKS: u64 = 20;
+
+/// How often those who wake things are told what players see, in ticks: as often as they listen.
+const LOOKOUT_TICKS: u64 = 4;
 
 /// How far a clock's offset must move before clients are told, in milliseconds.
 const CLOCK_SHIFT_MS: i64 = 5;
@@ -70,6 +86,61 @@ pub enum FrontInput {
         /// Told when the player's document is saved and released; dropped if the player was not here.
         done: oneshot::Sender<()>,
     },
+    /// The flow of an act has ended.
+    Acted {
+        /// Whose act it was.
+        player: ObjectId,
+        /// Its number.
+        number: u64,
+        /// Its name on the wire.
+        op: &'static str,
+        /// What came of it.
+        came: Came,
+    },
+    /// What a player carries has changed.
+    Carries(ObjectId),
+    /// Asks whether another player is in reach of one of ours.
+    AreNear {
+        /// Ours.
+        player: ObjectId,
+        /// The other.
+        other: ObjectId,
+        /// Told whether they are.
+        reply: oneshot::Sender<Result<(), CallRefusal>>,
+    },
+    /// Somebody says something.
+    Heard(Saying),
+    /// Something has changed that may concern players here.
+    Changed(Changed),
+    /// Something that players here should know.
+    Noted(Note),
+    /// A trade was looked at for a player.
+    Looked {
+        /// For whom.
+        player: ObjectId,
+        /// Which trade.
+        number: u64,
+        /// How it is, if it could be read and the player has a part in it.
+        trade: Option<TradeState>,
+    },
+    /// A colosseum says something of a fighter.
+    Fighter(FighterCall),
+    /// A battle that was lost was asked for: where it goes on; or it is over.
+    Resumed {
+        /// Which.
+        battle: u64,
+        /// Where.
+        room: Option<Room>,
+    },
+    /// A player is to be put elsewhere.
+    Travel {
+        /// Who.
+        player: ObjectId,
+        /// An island of this node.
+        island: IslandId,
+        /// Where.
+        place: Place,
+    },
     /// Everybody must go: the node leaves. Told what each keeper will tell when its document is released.
     CloseAll(oneshot::Sender<Vec<oneshot::Receiver<()>>>),
 }
@@ -90,6 +161,10 @@ pub struct Join {
     pub place: Place,
     /// Its client.
     pub client: NewClient,
+    /// The lowest number of an act that its document lets in.
+    pub floor: u64,
+    /// The island to which it is brought when it has been defeated.
+    pub home: IslandId,
     /// Who guards its document.
     pub keeper: Keeper,
     /// Told whether it is in.
@@ -123,20 +198,29 @@ pub enum Said {
     Expelled(&'static str, String),
 }
 
-struct Player {
+pub(super) struct Player {
     session: SessionId,
     island: IslandId,
     client: Option<ClientId>,
     sight: BTreeSet<Cell>,
-    keeper: Keeper,
-    saved: Place,
+    pub(super) keeper: Keeper,
+    saved: Standing,
+    home: IslandId,
+    pub(super) operations: Operations,
+    pub(super) pace: Pace,
+    /// Its open trades, by their numbers on the wire.
+    pub(super) trades: BTreeSet<u64>,
+    /// The battle that it was last freed from.
+    freed: u64,
 }
 
 /// The rules of a frontend.
 pub struct Players {
-    shared: Arc<Shared>,
-    players: FxHashMap<ObjectId, Player>,
-    clients: FxHashMap<ClientId, ObjectId>,
+    pub(super) shared: Arc<Shared>,
+    /// Weak, so that the world ends when everybody who feeds it has gone.
+    pub(super) inputs: mpsc::WeakSender<Input<FrontInput>>,
+    pub(super) players: FxHashMap<ObjectId, Player>,
+    pub(super) clients: FxHashMap<ClientId, ObjectId>,
     /// Players without a client, and when they go; oldest first.
     lingering: VecDeque<(u64, ObjectId)>,
     /// All players in turn, for saving.
@@ -148,14 +232,35 @@ pub struct Players {
     asked: BTreeSet<(ClientId, Cell)>,
     clocks: Vec<protocol::Clock>,
     ticks: u64,
-    lease_held: bool,
+    pub(super) lease_held: bool,
+    /// Who fights.
+    pub(super) fighting: BTreeMap<ObjectId, Fights>,
+    /// Battles that are being asked for.
+    resuming: BTreeSet<u64>,
+    /// Who is not well, and since when their health has not come back.
+    wounded: BTreeMap<ObjectId, u64>,
+    /// Who is to be told their bag with the next tick.
+    pub(super) bags_due: BTreeSet<ObjectId>,
+    /// Trades that are being looked at for a player, and whether they have changed since.
+    looking: BTreeMap<(ObjectId, u64), bool>,
+    /// Own players by party.
+    parties: BTreeMap<u64, BTreeSet<ObjectId>>,
+    /// The cells that players see, and whether that has changed since it was told.
+    sees: (BTreeSet<Cell>, bool),
+    watches: watch::Sender<Arc<BTreeSet<Cell>>>,
 }
 
 impl Players {
     /// No players yet.
-    pub(super) fn new(shared: Arc<Shared>, shards: Shards) -> Players {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        shards: Shards,
+        inputs: mpsc::WeakSender<Input<FrontInput>>,
+        watches: watch::Sender<Arc<BTreeSet<Cell>>>,
+    ) -> Players {
         Players {
             shared,
+            inputs,
             players: FxHashMap::default(),
             clients: FxHashMap::default(),
             lingering: VecDeque::new(),
@@ -166,236 +271,48 @@ impl Players {
             clocks: Vec::new(),
             ticks: 0,
             lease_held: true,
+            fighting: BTreeMap::new(),
+            resuming: BTreeSet::new(),
+            wounded: BTreeMap::new(),
+            bags_due: BTreeSet::new(),
+            looking: BTreeMap::new(),
+            parties: BTreeMap::new(),
+            sees: (BTreeSet::new(), false),
+            watches,
         }
     }
 
-    fn join(&mut self, world: &mut GameWorld, now: u64, join: Join) {
-        let Join { player: id, session, epoch, body, island, place, client, keeper, reply } = join;
-        if !self.lease_held {
-            let _ = reply.send(Err("this frontend's lease is lost: try again".to_owned()));
-            return;
-        }
-        if self.players.len() >= self.shared.config.capacity as usize {
-            let _ = reply.send(Err(format!("this frontend is full ({} players)", self.players.len())));
-            return;
-        }
-        if let Err(e) = world.spawn(now, id, epoch, island, place, body, true) {
-            let _ = reply.send(Err(e.to_string()));
-            return;
-        }
-        let fresh = Player { session, island, client: None, sight: BTreeSet::new(), keeper, saved: place };
-        self.players.insert(id, fresh);
-        self.round.push_back(id);
-        self.connect(world, now, id, client);
-        // If the flow has given up meanwhile, the player lingers and goes.
-        let _ = reply.send(Ok(()));
+    /// What the document is to keep of a player as it is now.
+    fn standing(&mut self, world: &GameWorld, now: u64, id: ObjectId) -> Option<Standing> {
+        let health = self.health_of(world, id);
+        let player = self.players.get_mut(&id)?;
+        let real = world.get(id)?;
+        let (island, place, floor) = (player.island, real.place(now), player.operations.floor(now));
+        Some(Standing { island, place, health, floor })
     }
 
-    /// Makes `client` the player's client: welcome, clocks, and whatever it sees already.
-    fn connect(&mut self, world: &mut GameWorld, now: u64, id: ObjectId, client: NewClient) {
+    /// Has a player saved.
+    fn save(&mut self, world: &GameWorld, now: u64, id: ObjectId) {
+        let Some(standing) = self.standing(world, now, id) else { return };
         let Some(player) = self.players.get_mut(&id) else { return };
-        if let Some(old) = player.client.replace(client.id) {
-            self.clients.remove(&old);
-            self.shared.metrics.farewells.with_label_values(&[codes::REPLACED]).inc();
-            self.shards.order(old, Order::Close(Some(farewell(codes::REPLACED, "another connection has taken over"))));
-        }
-        self.clients.insert(client.id, id);
-        let motion = world.get(id).map_or_else(|| Motion::standing(player.saved, now), |real| real.motion());
-        let welcome = ServerMessage::Welcome(Welcome {
-            player: id.0,
-            resume_token: client.resume_token,
-            publisher: self.shared.publisher,
-            now_ms: now,
-            island: player.island.0,
-            motion: wire_motion(motion),
-            max_speed: player::MAX_SPEED,
-            vision_radius_tiles: world.config().vision_radius_tiles,
-            linger_tiles: world.config().linger_tiles,
-            fallbacks: self.shared.fallbacks(),
-            first_operation: world.get(id).map_or(0, |real| real.epoch().0 << 20),
-        });
-        self.shards.order(client.id, Order::Add(client.sink));
-        self.say(client.id, &welcome);
-        self.say(client.id, &ServerMessage::Clocks(self.clocks.clone()));
-        let Some(player) = self.players.get(&id) else { return };
-        if !player.sight.is_empty() {
-            let cells: Vec<Cell> = player.sight.iter().copied().collect();
-            let entered = cells.iter().map(|c| (c.x, c.y)).collect();
-            let vision = ServerMessage::Vision { island: player.island.0, entered, left: Vec::new() };
-            self.say(client.id, &vision);
-            self.asked.extend(cells.into_iter().map(|cell| (client.id, cell)));
+        if standing == player.saved {
+            player.keeper.visit();
+        } else if player.keeper.save(standing) {
+            player.saved = standing;
         }
     }
 
-    fn say(&mut self, client: ClientId, message: &ServerMessage) {
-        self.shards.order(client, Order::Say(Wire::new(message.encode())));
-    }
-
-    fn detach(&mut self, now: u64, client: ClientId) {
-        let Some(id) = self.clients.remove(&client) else { return };
-        self.shards.order(client, Order::Close(None));
-        if let Some(player) = self.players.get_mut(&id)
-            && player.client == Some(client)
-        {
-            player.client = None;
-            self.lingering.push_back((now + LINGER_MS, id));
+    /// Tells those who wake things what players see.
+    fn look_out(&mut self, out: &TickOutput) {
+        let (seen, fresh) = &mut self.sees;
+        *fresh |= !out.watch.is_empty() || !out.unwatch.is_empty();
+        seen.extend(out.watch.iter().copied());
+        for cell in &out.unwatch {
+            seen.remove(cell);
         }
-    }
-
-    /// Removes a player from the world; its keeper saves and releases the document, then tells `done`.
-    fn close(
-        &mut self,
-        world: &mut GameWorld,
-        now: u64,
-        id: ObjectId,
-        words: Option<(&'static str, &str)>,
-        done: Option<oneshot::Sender<()>>,
-    ) {
-        let Some(player) = self.players.remove(&id) else { return };
-        let place = world.get(id).map_or(player.saved, |real| real.place(now));
-        world.remove(now, id);
-        if let Some(client) = player.client {
-            self.clients.remove(&client);
-            let last = words.map(|(code, text)| farewell(code, text));
-            if let Some((code, _)) = words {
-                self.shared.metrics.farewells.with_label_values(&[code]).inc();
-            }
-            self.shards.order(client, Order::Close(last));
-        }
-        self.shared.end_session(now, player.session);
-        player.keeper.leave(player.island, place, done);
-    }
-
-    fn said(&mut self, world: &mut GameWorld, now: u64, client: ClientId, said: Said) {
-        let Some(&id) = self.clients.get(&client) else { return };
-        match said {
-            Said::Command(seq, command) => {
-                self.shared.metrics.commands.with_label_values(&[command.op()]).inc();
-                let outcome = self.command(world, now, id, &command);
-                if let Outcome::Refused { code, .. } = &outcome {
-                    self.shared.metrics.refusals.with_label_values(&[code]).inc();
-                }
-                self.say(client, &ServerMessage::Answer { seq, outcome });
-            }
-            Said::Refused(seq, code, text) => {
-                self.shared.metrics.refusals.with_label_values(&[code]).inc();
-                let motion = world.get(id).map(|real| wire_motion(real.motion()));
-                let outcome = Outcome::Refused { code: code.to_owned(), text, motion };
-                if let Some(seq) = seq {
-                    self.say(client, &ServerMessage::Answer { seq, outcome });
-                }
-            }
-            Said::Ask(cells) => {
-                let Some(player) = self.players.get(&id) else { return };
-                let island = player.island;
-                let cells = cells.into_iter().map(|(x, y)| Cell::new(island, x, y));
-                let seen = cells.filter(|c| player.sight.contains(c));
-                self.asked.extend(seen.map(|cell| (client, cell)));
-            }
-            Said::Ping(t) => self.say(client, &ServerMessage::Pong { t, now_ms: now }),
-            Said::Knock(payload) => self.shards.order(client, Order::Say(Wire::pong(payload))),
-            Said::Expelled(code, text) => self.close(world, now, id, Some((code, &text)), None),
-        }
-    }
-
-    fn command(&mut self, world: &mut GameWorld, now: u64, id: ObjectId, command: &Command) -> Outcome {
-        let truth = world.get(id).map(|real| wire_motion(real.motion()));
-        let refused = |code: &str, text: String| Outcome::Refused { code: code.to_owned(), text, motion: truth };
-        if !self.lease_held {
-            return refused(
-                codes::UNAVAILABLE,
-                "this frontend has lost its lease for the moment: try again".to_owned(),
-            );
-        }
-        match *command {
-            Command::Walk { from, to, speed } => {
-                if !(1..=player::MAX_SPEED).contains(&speed) {
-                    let text =
-                        format!("speed {speed} is not within 1 to {} (1/256 tile per second)", player::MAX_SPEED);
-                    return refused(codes::TOO_FAST, text);
-                }
-                match world.walk(now, id, Place::new(from.0, from.1), Place::new(to.0, to.1), speed) {
-                    Ok(motion) => Outcome::Ok { motion: Some(wire_motion(motion)) },
-                    Err(refusal) => refused(walk_code(&refusal), refusal.to_string()),
-                }
-            }
-            Command::Act { .. } => refused(codes::UNKNOWN_OP, "no such command yet".to_owned()),
-            Command::Stop => match world.stop(now, id) {
-                Some(motion) => Outcome::Ok { motion: Some(wire_motion(motion)) },
-                None => refused(codes::UNAVAILABLE, "the player is not in this world any more".to_owned()),
-            },
-        }
-    }
-
-    fn notice(&mut self, world: &mut GameWorld, now: u64, notice: Notice) {
-        match notice {
-            Notice::Refresh(client, cells) => {
-                let player = self.clients.get(&client).and_then(|id| self.players.get(id));
-                if let Some(player) = player {
-                    let seen = cells.into_iter().filter(|c| player.sight.contains(c));
-                    self.asked.extend(seen.map(|cell| (client, cell)));
-                }
-            }
-            Notice::Gone(client, why) => {
-                if why == Gone::Slow {
-                    self.shared.metrics.farewells.with_label_values(&[codes::SLOW]).inc();
-                }
-                self.detach(now, client);
-            }
-        }
-        let _ = world;
-    }
-
-    /// Tells every client whose sight changed, and brings the keyframes that were asked for.
-    fn show(&mut self, world: &mut GameWorld, out: &TickOutput) {
-        // Many clients enter the same cells in one tick: each keyframe gets its header once.
-        let mut keyframes: FxHashMap<Cell, Vec<Wire>> = FxHashMap::default();
-        let mut fresh = FxHashSet::default();
-        for change in &out.vision {
-            let Some(player) = self.players.get_mut(&change.object) else { continue };
-            for cell in &change.left {
-                player.sight.remove(cell);
-            }
-            player.sight.extend(change.entered.iter().copied());
-            let Some(client) = player.client else { continue };
-            let vision = ServerMessage::Vision {
-                island: player.island.0,
-                entered: change.entered.iter().map(|c| (c.x, c.y)).collect(),
-                left: change.left.iter().map(|c| (c.x, c.y)).collect(),
-            };
-            self.shards.order(client, Order::Say(Wire::new(vision.encode())));
-            for cell in &change.left {
-                self.shards.order(client, Order::Leave(*cell));
-            }
-            for cell in &change.entered {
-                let wires = keyframes.entry(*cell).or_insert_with(|| wires(world.all_keyframes(*cell)));
-                self.shards.order(client, Order::Enter(*cell, wires.clone()));
-                fresh.insert((client, *cell));
-            }
-        }
-        for (client, cell) in std::mem::take(&mut self.asked) {
-            let wires = keyframes.entry(cell).or_insert_with(|| wires(world.all_keyframes(cell)));
-            if !fresh.contains(&(client, cell)) {
-                self.shards.order(client, Order::Enter(cell, wires.clone()));
-            }
-        }
-    }
-
-    /// Tells all clients when a publisher appears or its clock has moved.
-    fn tell_clocks(&mut self) {
-        let now = self.shared.clocks();
-        let same = now.len() == self.clocks.len()
-            && now
-                .iter()
-                .zip(&self.clocks)
-                .all(|(a, b)| a.publisher == b.publisher && (a.offset_ms - b.offset_ms).abs() <= CLOCK_SHIFT_MS);
-        if same {
-            return;
-        }
-        self.clocks = now;
-        let wire = Wire::new(ServerMessage::Clocks(self.clocks.clone()).encode());
-        for client in self.clients.keys() {
-            self.shards.order(*client, Order::Say(wire.clone()));
+        if *fresh && self.ticks.is_multiple_of(LOOKOUT_TICKS) {
+            *fresh = false;
+            self.watches.send_replace(Arc::new(seen.clone()));
         }
     }
 
@@ -405,16 +322,11 @@ impl Players {
         while self.saves_due >= SAVE_TICKS {
             self.saves_due -= SAVE_TICKS;
             let Some(id) = self.round.pop_front() else { return };
-            let Some(player) = self.players.get_mut(&id) else { continue };
-            self.round.push_back(id);
-            if let Some(real) = world.get(id) {
-                let place = real.place(now);
-                if place == player.saved {
-                    player.keeper.visit();
-                } else if player.keeper.save(player.island, place) {
-                    player.saved = place;
-                }
+            if !self.players.contains_key(&id) {
+                continue;
             }
+            self.round.push_back(id);
+            self.save(world, now, id);
         }
     }
 }
@@ -441,6 +353,23 @@ impl Rules for Players {
             }
             FrontInput::Close { player, code, text, done } => {
                 self.close(world, now, player, Some((code, &text)), Some(done));
+            }
+            FrontInput::Acted { player, number, op, came } => self.acted(world, now, player, number, op, came),
+            FrontInput::Carries(player) => drop(self.bags_due.insert(player)),
+            FrontInput::AreNear { player, other, reply } => {
+                // An error means that whoever asked has given up.
+                let _ = reply.send(self.are_near(world, now, player, other));
+            }
+            FrontInput::Heard(saying) => self.hear(world, now, &saying),
+            FrontInput::Changed(changed) => self.changed(&changed),
+            FrontInput::Noted(note) => self.noted(&note),
+            FrontInput::Looked { player, number, trade } => self.looked(player, number, trade),
+            FrontInput::Fighter(call) => self.fighter(world, now, call),
+            FrontInput::Resumed { battle, room } => self.resumed(world, now, battle, room),
+            FrontInput::Travel { player, island, place } => {
+                if self.players.contains_key(&player) {
+                    self.travel(world, now, player, island, place);
+                }
             }
             FrontInput::CloseAll(reply) => {
                 let mut ids: Vec<ObjectId> = self.players.keys().copied().collect();
@@ -470,6 +399,8 @@ impl Rules for Players {
         }
         if self.ticks % CLOCK_TICKS == 1 {
             self.tell_clocks();
+            self.check_rooms(world, now);
+            self.heal(world, now);
         }
         for fenced in &out.fenced {
             if let Some(player) = self.players.get(fenced) {
@@ -477,9 +408,12 @@ impl Rules for Players {
             }
         }
         self.show(world, out);
+        self.show_bags(world);
+        self.look_out(out);
         self.save_some(world, now);
         self.shards.send(frames);
         self.shared.metrics.players.set(self.players.len() as i64);
+        self.shared.metrics.players_in_battle.set(self.fighting.len() as i64);
         self.shared.metrics.clients.set(self.clients.len() as i64);
     }
 
@@ -502,34 +436,6 @@ impl Rules for Players {
         load.capacity = self.shared.config.capacity;
         load.draining = !self.lease_held || self.shared.draining();
     }
-}
-
-fn wires(keyframes: Vec<Bytes>) -> Vec<Wire> {
-    keyframes.into_iter().map(Wire::new).collect()
-}
-
-fn walk_code(refusal: &WalkRefusal) -> &'static str {
-    match refusal {
-        WalkRefusal::OutOfPlace { .. } => codes::OUT_OF_PLACE,
-        WalkRefusal::Blocked { .. } => codes::BLOCKED,
-        _ => codes::UNAVAILABLE,
-    }
-}
-
-/// A motion as the client protocol writes it.
-pub(super) fn wire_motion(motion: Motion) -> protocol::Motion {
-    protocol::Motion {
-        x: motion.from.x,
-        y: motion.from.y,
-        vx: motion.velocity.0,
-        vy: motion.velocity.1,
-        since_ms: motion.since,
-        duration_ms: motion.duration_ms,
-    }
-}
-
-fn farewell(code: &str, text: &str) -> Wire {
-    Wire::new(ServerMessage::Farewell { code: code.to_owned(), text: text.to_owned() }.encode())
 }
 
 const _: () = assert!(LINGER_MS > 10 * TICK_MS, "a lost connection must have time to come back");

@@ -1,0 +1,136 @@
+//! How players come into the world of a frontend, how clients come and go, and how players leave.
+//!
+//! A player without a client lingers for a while, so that a lost connection may come back. Nobody comes in while the
+//! node's lease is lost. It NEVER waits for a document: keepers save and release by themselves.
+
+use std::collections::BTreeSet;
+
+use cartographer::geometry::{Cell, ObjectId};
+use cartographer::motion::Motion;
+use estate::player::WELL;
+use tokio::sync::oneshot;
+
+use super::show::{farewell, wire_motion};
+use super::{Join, LINGER_MS, NewClient, Player, Players};
+use crate::frontend::acts::Pace;
+use crate::frontend::keeper::Standing;
+use crate::frontend::operations::Operations;
+use crate::frontend::shard::{ClientId, Order};
+use crate::game::{Body, GameWorld, player};
+use crate::protocol::{ServerMessage, Welcome, codes};
+
+impl Players {
+    pub(super) fn join(&mut self, world: &mut GameWorld, now: u64, join: Join) {
+        let Join { player: id, session, epoch, body, island, place, client, keeper, reply, floor, home } = join;
+        let health = match &body {
+            Body::Player(body) => body.health,
+            _ => WELL,
+        };
+        if !self.lease_held {
+            let _ = reply.send(Err("this frontend's lease is lost: try again".to_owned()));
+            return;
+        }
+        if self.players.len() >= self.shared.config.capacity as usize {
+            let _ = reply.send(Err(format!("this frontend is full ({} players)", self.players.len())));
+            return;
+        }
+        if let Err(e) = world.spawn(now, id, epoch, island, place, body, true) {
+            let _ = reply.send(Err(e.to_string()));
+            return;
+        }
+        let fresh = Player {
+            session,
+            island,
+            client: None,
+            sight: BTreeSet::new(),
+            keeper,
+            saved: Standing { island, place, health, floor },
+            home,
+            operations: Operations::new(id, epoch.0, floor, now),
+            pace: Pace::default(),
+            trades: BTreeSet::new(),
+            freed: 0,
+        };
+        self.players.insert(id, fresh);
+        self.watch_wounds(now, id, health);
+        self.round.push_back(id);
+        self.connect(world, now, id, client);
+        // If the flow has given up meanwhile, the player lingers and goes.
+        let _ = reply.send(Ok(()));
+    }
+
+    /// Makes `client` the player's client: welcome, clocks, and whatever it sees already.
+    pub(super) fn connect(&mut self, world: &mut GameWorld, now: u64, id: ObjectId, client: NewClient) {
+        let Some(player) = self.players.get_mut(&id) else { return };
+        if let Some(old) = player.client.replace(client.id) {
+            self.clients.remove(&old);
+            self.shared.metrics.farewells.with_label_values(&[codes::REPLACED]).inc();
+            self.shards.order(old, Order::Close(Some(farewell(codes::REPLACED, "another connection has taken over"))));
+        }
+        self.clients.insert(client.id, id);
+        let motion = world.get(id).map_or_else(|| Motion::standing(player.saved.place, now), |real| real.motion());
+        let welcome = ServerMessage::Welcome(Welcome {
+            player: id.0,
+            resume_token: client.resume_token,
+            publisher: self.shared.publisher,
+            now_ms: now,
+            island: player.island.0,
+            motion: wire_motion(motion),
+            max_speed: player::MAX_SPEED,
+            vision_radius_tiles: world.config().vision_radius_tiles,
+            linger_tiles: world.config().linger_tiles,
+            fallbacks: self.shared.fallbacks(),
+            first_operation: world.get(id).map_or(0, |real| real.epoch().0 << 20),
+        });
+        self.shards.order(client.id, Order::Add(client.sink));
+        self.say(client.id, &welcome);
+        self.say(client.id, &ServerMessage::Clocks(self.clocks.clone()));
+        self.bags_due.insert(id);
+        let Some(player) = self.players.get(&id) else { return };
+        if !player.sight.is_empty() {
+            let cells: Vec<Cell> = player.sight.iter().filter(|cell| cell.island == player.island).copied().collect();
+            let entered = cells.iter().map(|c| (c.x, c.y)).collect();
+            let vision = ServerMessage::Vision { island: player.island.0, entered, left: Vec::new() };
+            self.say(client.id, &vision);
+            self.asked.extend(cells.into_iter().map(|cell| (client.id, cell)));
+        }
+    }
+
+    pub(super) fn detach(&mut self, now: u64, client: ClientId) {
+        let Some(id) = self.clients.remove(&client) else { return };
+        self.shards.order(client, Order::Close(None));
+        if let Some(player) = self.players.get_mut(&id)
+            && player.client == Some(client)
+        {
+            player.client = None;
+            self.lingering.push_back((now + LINGER_MS, id));
+        }
+    }
+
+    /// Removes a player from the world; its keeper saves and releases the document, then tells `done`.
+    pub(super) fn close(
+        &mut self,
+        world: &mut GameWorld,
+        now: u64,
+        id: ObjectId,
+        words: Option<(&'static str, &str)>,
+        done: Option<oneshot::Sender<()>>,
+    ) {
+        self.leave_battle(world, now, id);
+        self.leave_trades(id);
+        let standing = self.standing(world, now, id);
+        let Some(player) = self.players.remove(&id) else { return };
+        self.wounded.remove(&id);
+        world.remove(now, id);
+        if let Some(client) = player.client {
+            self.clients.remove(&client);
+            let last = words.map(|(code, text)| farewell(code, text));
+            if let Some((code, _)) = words {
+                self.shared.metrics.farewells.with_label_values(&[code]).inc();
+            }
+            self.shards.order(client, Order::Close(last));
+        }
+        self.shared.end_session(now, player.session);
+        player.keeper.leave(standing.unwrap_or(player.saved), done);
+    }
+}
