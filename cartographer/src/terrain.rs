@@ -25,6 +25,7 @@ mod tmx;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use error::{Reason, TerrainError};
 pub use picture::{MAX_PICTURE_PIXELS, Picture};
@@ -34,12 +35,18 @@ use crate::ground::Ground;
 use naturals::Naturals;
 use tilesets::Shelf;
 
-/// An island's map.
-#[derive(Debug)]
+/// An island: its number and title, and the map that it shares with all islands made from the same package.
+#[derive(Clone, Debug)]
 pub struct Terrain {
     id: IslandId,
-    name: String,
     title: String,
+    land: Arc<Land>,
+}
+
+/// What a package says of the land itself, whatever number and title an island made from it has.
+#[derive(Debug)]
+struct Land {
+    name: String,
     stability: Stability,
     size: (u16, u16),
     kinds: Box<[Kind]>,
@@ -141,9 +148,14 @@ impl Terrain {
         self.id
     }
 
-    /// Its name: the file's, without the ending.
+    /// Another island with the same map. The map is shared: this costs the title and nothing else.
+    pub fn instance(&self, id: IslandId, title: impl Into<String>) -> Terrain {
+        Terrain { id, title: title.into(), land: self.land.clone() }
+    }
+
+    /// Its map's name: the file's, without the ending. All islands made from one package share it.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.land.name
     }
 
     /// Its name for people.
@@ -153,59 +165,59 @@ impl Terrain {
 
     /// Whether it lasts.
     pub fn stability(&self) -> Stability {
-        self.stability
+        self.land.stability
     }
 
     /// The kind of ground of this tile; nothing off the island.
     pub fn kind_at(&self, tile: Tile) -> Option<&Kind> {
-        self.kinds.get(usize::from(*self.ground.get(self.index(tile)?)?))
+        self.land.kind_at(tile)
     }
 
     /// All kinds of ground of its tilesets.
     pub fn kinds(&self) -> &[Kind] {
-        &self.kinds
+        &self.land.kinds
     }
 
     /// The number of the natural object on this tile, if there is one.
     pub fn natural_at(&self, tile: Tile) -> Option<u16> {
-        self.naturals.get(tile)
+        self.land.naturals.get(tile)
     }
 
     /// The natural objects from tile `first` (with it) to `end` (without its row and column), row by row.
     pub fn naturals_within(&self, first: Tile, end: Tile) -> impl Iterator<Item = (Tile, u16)> {
-        self.naturals.within(first, end)
+        self.land.naturals.within(first, end)
     }
 
     /// How many natural objects there are.
     pub fn natural_count(&self) -> usize {
-        self.naturals.len()
+        self.land.naturals.len()
     }
 
     /// What natural objects of this number are called: the class of their tile. Only numbers that occur have names.
     pub fn natural_name(&self, number: u16) -> Option<&str> {
-        self.natural_names.get(&number).map(String::as_str)
+        self.land.natural_names.get(&number).map(String::as_str)
     }
 
     /// The habitats, in the order of the map.
     pub fn habitats(&self) -> &[Habitat] {
-        &self.habitats
+        &self.land.habitats
     }
 
     /// The spawn points, in the order of the map; at least one.
     pub fn spawns(&self) -> &[Spawn] {
-        &self.spawns
+        &self.land.spawns
     }
 
     /// The harbours, in the order of the map.
     pub fn harbours(&self) -> &[Harbour] {
-        &self.harbours
+        &self.land.harbours
     }
 
     /// Where somebody arrives: at a spawn point, or on a tile near it where it spreads arrivals. Every choice follows
     /// from `bits`, which SHOULD be random; one can stand there.
     pub fn arrival(&self, bits: u64) -> Place {
-        let count = self.spawns.len() as u64;
-        let Some(spawn) = self.spawns.get((bits % count.max(1)) as usize) else { return Place::default() };
+        let count = self.land.spawns.len() as u64;
+        let Some(spawn) = self.land.spawns.get((bits % count.max(1)) as usize) else { return Place::default() };
         let side = u64::from(spawn.spread_tiles) * 2 + 1;
         for attempt in 0..ARRIVAL_TRIES {
             let bits = mixed(bits.wrapping_add(attempt));
@@ -220,21 +232,26 @@ impl Terrain {
 
     /// How many tiles one can walk on.
     pub fn walkable_tiles(&self) -> usize {
-        self.walkable.iter().map(|bits| bits.count_ones() as usize).sum()
+        self.land.walkable.iter().map(|bits| bits.count_ones() as usize).sum()
     }
 
-    /// Bytes of memory that the map takes.
+    /// Bytes of memory that the map takes, however many islands share it.
     pub fn bytes(&self) -> usize {
-        size_of::<Terrain>() + self.ground.len() + size_of_val(&*self.walkable) + self.naturals.bytes()
+        let land = &self.land;
+        size_of::<Terrain>()
+            + size_of::<Land>()
+            + land.ground.len()
+            + size_of_val(&*land.walkable)
+            + land.naturals.bytes()
     }
+}
 
-    /// An island that is all deep water.
-    fn at_sea(id: IslandId, name: String, title: String, stability: Stability, size: (u16, u16)) -> Terrain {
+impl Land {
+    /// Land that is all deep water.
+    fn at_sea(name: String, stability: Stability, size: (u16, u16)) -> Land {
         let tiles = usize::from(size.0) * usize::from(size.1);
-        Terrain {
-            id,
+        Land {
             name,
-            title,
             stability,
             size,
             kinds: Box::default(),
@@ -246,6 +263,15 @@ impl Terrain {
             spawns: Vec::new(),
             harbours: Vec::new(),
         }
+    }
+
+    fn kind_at(&self, tile: Tile) -> Option<&Kind> {
+        self.kinds.get(usize::from(*self.ground.get(self.index(tile)?)?))
+    }
+
+    fn is_walkable(&self, tile: Tile) -> bool {
+        let Some(index) = self.index(tile) else { return false };
+        self.walkable[index / u64::BITS as usize] >> (index % u64::BITS as usize) & 1 != 0
     }
 
     fn set_ground(&mut self, tile: Tile, kind: u8, walkable: bool) {
@@ -262,12 +288,11 @@ impl Terrain {
 
 impl Ground for Terrain {
     fn size(&self) -> (u16, u16) {
-        self.size
+        self.land.size
     }
 
     fn walkable(&self, tile: Tile) -> bool {
-        let Some(index) = self.index(tile) else { return false };
-        self.walkable[index / u64::BITS as usize] >> (index % u64::BITS as usize) & 1 != 0
+        self.land.is_walkable(tile)
     }
 }
 

@@ -107,6 +107,16 @@ impl District {
         District { prefix: format!("{cluster}{}/{NODES}/", segment(district)), cluster }
     }
 
+    /// Its name, as it stands in keys.
+    pub fn name(&self) -> &str {
+        self.prefix.strip_prefix(&self.cluster).and_then(|rest| rest.split('/').next()).unwrap_or_default()
+    }
+
+    /// What the keys of its whole cluster begin with; it ends with a slash.
+    pub fn cluster_prefix(&self) -> &str {
+        &self.cluster
+    }
+
     /// What the keys of all its nodes begin with; it ends with a slash.
     pub fn prefix(&self) -> &str {
         &self.prefix

@@ -10,6 +10,7 @@ pub mod player;
 pub mod animal;
 pub mod minds;
 pub mod battle;
+pub mod combat;
 pub mod thing;
 
 pub mod grounds;

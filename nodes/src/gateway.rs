@@ -34,6 +34,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use cartographer::geometry::IslandId;
 use cartographer::terrain::Terrain;
 use estate::store::Store;
 use estate::transaction::Transactions;
@@ -48,6 +49,7 @@ use uuid::Uuid;
 
 use crate::game::GameWorld;
 use crate::game::grounds::Terrains;
+use crate::islands::Archipelago;
 use crate::metrics::{Exposition, Metrics};
 use crate::world_loop::{self, WorldHandle, WorldReport};
 use checks::LastReadiness;
@@ -100,8 +102,8 @@ pub struct GatewayContext {
     pub directory: Arc<dyn Directory>,
     /// Where documents lie, and transactions over them.
     pub estate: Arc<Transactions>,
-    /// The islands, by rising number.
-    pub islands: Arc<Vec<Arc<Terrain>>>,
+    /// The islands.
+    pub islands: Archipelago,
     /// Where it takes HTTP connections.
     pub http: TcpListener,
     /// Where it counts.
@@ -126,7 +128,7 @@ pub struct App {
     directory: Arc<dyn Directory>,
     estate: Arc<Transactions>,
     grounds: Terrains,
-    islands: Arc<Vec<Arc<Terrain>>>,
+    islands: Archipelago,
     metrics: Arc<Metrics>,
     exposition: Exposition,
     tasks: Tasks,
@@ -174,7 +176,7 @@ pub async fn serve(ctx: GatewayContext) -> Result<Gateway, StartError> {
     let rules = Observer::new(metrics.clone());
     let world = world_loop::start(world, mesh.clone(), events, metrics.clone(), &tasks, |_| rules)?;
     let app = Arc::new(App {
-        atlas: Atlas::new(&islands),
+        atlas: Atlas::new(),
         mesh,
         world: world.clone(),
         directory,
@@ -225,9 +227,9 @@ impl App {
         self.world.report.borrow().clone()
     }
 
-    fn island(&self, id: &str) -> ApiResult<&Arc<Terrain>> {
-        let wanted = id.parse::<u32>().ok();
-        let found = wanted.and_then(|id| self.islands.iter().find(|terrain| terrain.id().0 == id));
+    fn island(&self, id: &str) -> ApiResult<Arc<Terrain>> {
+        let wanted = id.parse::<u32>().ok().map(IslandId);
+        let found = wanted.and_then(|id| self.islands.chart().known(id).cloned());
         found.ok_or_else(|| ApiError::unknown("unknown_island", "no such island; /v1/islands lists them"))
     }
 

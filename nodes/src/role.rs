@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use cartographer::terrain::Terrain;
 use estate::transaction::Transactions;
 use mesh::directory::Directory;
 use mesh::registry::District;
@@ -14,6 +13,7 @@ use tokio::sync::mpsc;
 use crate::calendar::Calendar;
 use crate::game::GameWorld;
 use crate::game::content::Content;
+use crate::islands::Archipelago;
 use crate::metrics::Metrics;
 use crate::owners::MeshOwners;
 
@@ -34,7 +34,7 @@ pub struct Parts {
     /// Where it belongs.
     pub district: District,
     /// The islands that it serves.
-    pub islands: Arc<Vec<Arc<Terrain>>>,
+    pub islands: Archipelago,
     /// The game's content.
     pub content: Arc<Content>,
     /// What day it is.

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use cartographer::terrain::Terrain;
 use cartographer::world::{Faults, WorldConfig};
 use estate::kinds;
 use estate::store::Store;
@@ -34,10 +33,12 @@ use crate::game::content::Content;
 use crate::game::grounds::Terrains;
 use crate::garden::{self, Garden};
 use crate::gateway::{self, Gateway, GatewayContext};
+use crate::islands::{self, Archipelago, follower, record};
 use crate::metrics::{Exposition, Metrics};
 use crate::owners::{Hands, MeshOwners};
 use crate::report;
 use crate::role::{Answers, Parts};
+use crate::steward::WorldRules;
 use crate::world_loop::{Input, Inspection, WorldReport};
 use crate::zoo::{self, Zoo};
 
@@ -76,7 +77,7 @@ pub struct Setup {
     /// Where documents lie.
     pub store: Arc<dyn Store>,
     /// The islands that it serves.
-    pub islands: Arc<Vec<Arc<Terrain>>>,
+    pub islands: Archipelago,
     /// Its tasks.
     pub tasks: Tasks,
     /// Where clients come in (frontend: WebSocket, gateway: HTTP). None in simulation.
@@ -95,6 +96,8 @@ pub struct Setup {
     pub content: Arc<Content>,
     /// What day it is.
     pub calendar: Calendar,
+    /// How it looks after the islands if it is elected their steward; none: it never stands for election.
+    pub steward: Option<WorldRules>,
 }
 
 /// A running node.
@@ -161,7 +164,10 @@ pub async fn start(setup: Setup) -> Result<Node> {
     let config =
         WorldConfig { faults: setup.faults, ghost_grace_ms: GHOST_GRACE_MS, ..WorldConfig::new(incarnation.0) };
     let mut world = GameWorld::new(config);
-    for terrain in setup.islands.iter() {
+    let district = District::new(&setup.membership.cluster, &setup.membership.district);
+    let islands = setup.islands.of_district(district.name());
+    let added = islands.all();
+    for terrain in added.iter() {
         world.add_island(terrain.id(), terrain.clone());
     }
     let mut secret = [0; 32];
@@ -170,14 +176,15 @@ pub async fn start(setup: Setup) -> Result<Node> {
     let owners = Arc::new(MeshOwners {
         mesh: mesh.clone(),
         directory: setup.directory.clone(),
-        district: District::new(&setup.membership.cluster, &setup.membership.district),
+        district: district.clone(),
         hands: hands.clone(),
     });
-    let kinds = kinds::all(Arc::new(Terrains::new(&setup.islands))).beside(gateway::DOCUMENTS);
+    let kinds = kinds::all(Arc::new(Terrains::new(&islands))).beside(gateway::DOCUMENTS);
     let estate = Arc::new(Transactions::new(setup.store, kinds, owners.clone(), random.next_u64()));
     let Inbox { events, calls } = inbox;
     let tasks = setup.tasks.clone();
-    let district = District::new(&setup.membership.cluster, &setup.membership.district);
+    let prefix = record::prefix(&district);
+    tasks.spawn(follower::follow(setup.directory.clone(), prefix, islands.clone()));
     let (report, door) = match setup.role {
         Role::Frontend => {
             let parts = frontend::Parts {
@@ -185,7 +192,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
                 events,
                 estate: estate.clone(),
                 owners,
-                islands: setup.islands,
+                islands: islands.clone(),
                 metrics: metrics.clone(),
                 tasks: tasks.clone(),
                 config: setup.frontend,
@@ -201,6 +208,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
                 tasks.spawn(listener::serve(door, frontend.sessions.clone()));
             }
             let inputs = frontend.world.inputs.clone();
+            tasks.spawn(islands::keep_world(islands, added, inputs.clone()));
             let dispatch = Dispatch::new(&mesh, frontend.world.report.clone(), inputs, hands, &tasks);
             tasks.spawn(dispatch.run(calls, Some(Arc::new(frontend.sessions.clone()))));
             (frontend.world.report.clone(), Door::Frontend(frontend))
@@ -213,7 +221,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
                 world,
                 estate: estate.clone(),
                 directory: setup.directory,
-                islands: setup.islands,
+                islands: islands.clone(),
                 http: door,
                 metrics: metrics.clone(),
                 exposition: setup.exposition,
@@ -223,6 +231,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
             };
             let serving = gateway::serve(context).await?;
             let world = &serving.world;
+            tasks.spawn(islands::keep_world(islands, added, world.inputs.clone()));
             let dispatch = Dispatch::new(&mesh, world.report.clone(), world.inputs.clone(), hands, &tasks);
             tasks.spawn(dispatch.run(calls, None));
             (world.report.clone(), Door::Gateway(serving))
@@ -236,7 +245,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
                 owners,
                 directory: setup.directory,
                 district,
-                islands: setup.islands,
+                islands: islands.clone(),
                 content: setup.content,
                 calendar: setup.calendar,
                 metrics: metrics.clone(),
@@ -248,6 +257,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
                 ($role:ident, $door:ident) => {{
                     let role = $role::start(parts).context(FAILED)?;
                     let (report, inputs) = (role.world.report.clone(), role.world.inputs.clone());
+                    tasks.spawn(islands::keep_world(islands, added, inputs.clone()));
                     let dispatch = Dispatch::new(&mesh, report.clone(), inputs, hands, &tasks);
                     tasks.spawn(dispatch.run(calls, Some(Arc::new(role.clone()))));
                     (report, Door::$door(role))

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cartographer::geometry::{Block, Cell, IslandId};
+use cartographer::ground::Ground;
 use cartographer::world::{CellFrame, Stats, TickOutput};
 use hdrhistogram::Histogram;
 use mesh::tasks::Tasks;
@@ -50,6 +51,10 @@ pub enum Input<I> {
     Differ(u64, Vec<Cell>),
     /// Somebody looks at the world between two inputs: for checks and tools.
     Inspect(Inspection),
+    /// There is one more island.
+    AddIsland(IslandId, Arc<dyn Ground>),
+    /// An island is gone. The world lets it go when nothing of this node is there any more.
+    RemoveIsland(IslandId),
     /// Something for the role.
     Role(I),
 }
@@ -152,6 +157,7 @@ pub fn start<R: Rules>(
         peers: BTreeMap::new(),
         forwards: Vec::new(),
         seen: BTreeSet::new(),
+        leaving: BTreeSet::new(),
         ticks: 0,
         timing: Timing::default(),
         mesh,
@@ -173,6 +179,8 @@ struct WorldLoop<R: Rules> {
     /// Frames of others applied since the last tick.
     forwards: Vec<CellFrame>,
     seen: BTreeSet<Cell>,
+    /// Islands that are gone, but not from this world yet.
+    leaving: BTreeSet<IslandId>,
     ticks: u64,
     timing: Timing,
     mesh: Mesh,
@@ -259,6 +267,11 @@ impl<R: Rules> WorldLoop<R> {
             }
             Input::Answered(publisher, cells, None) => self.world.ask_failed(now, publisher, &cells),
             Input::Differ(publisher, cells) => self.world.apply_verify(now, publisher, &cells),
+            Input::AddIsland(id, ground) => {
+                self.leaving.remove(&id);
+                self.world.add_island(id, ground);
+            }
+            Input::RemoveIsland(id) => drop(self.leaving.insert(id)),
             Input::Inspect(look) => look(&self.world),
             Input::Call(call) => self.answer(call),
         }
@@ -295,6 +308,7 @@ impl<R: Rules> WorldLoop<R> {
         self.timing.add(started.elapsed());
         self.metrics.tick_seconds.observe(started.elapsed().as_secs_f64());
         if self.ticks.is_multiple_of(REPORT_TICKS) {
+            self.leaving.retain(|id| !self.world.remove_island(*id));
             self.report();
         }
     }

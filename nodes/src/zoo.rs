@@ -99,7 +99,7 @@ pub(crate) struct Shared {
     mesh: Mesh,
     estate: Arc<Transactions>,
     owners: Arc<MeshOwners>,
-    islands: Arc<Vec<Arc<Terrain>>>,
+    islands: Archipelago,
     content: Arc<Content>,
     calendar: Calendar,
     tasks: Tasks,
@@ -113,8 +113,7 @@ impl Shared {
     }
 
     fn terrain(&self, island: IslandId) -> Option<Arc<Terrain>> {
-        let found = self.islands.binary_search_by_key(&island, |terrain| terrain.id()).ok()?;
-        self.islands.get(found).cloned()
+        self.islands.get(island)
     }
 }
 

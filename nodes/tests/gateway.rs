@@ -361,7 +361,7 @@ async fn anybody_may_see_what_stands_on_a_chunk_and_whose_it_is() {
     let site = Site::new();
     let gateway = site.gateway("gateway-1").await;
     let description = Description::new();
-    let terrain = &site.islands[0];
+    let terrain = &site.islands.all()[0];
     let (island, (width, height)) = (terrain.id(), terrain.size());
     let tiles = (0..height).flat_map(|y| (0..width).map(move |x| Tile { x, y }));
     let grounds = Terrains::new(&site.islands);

@@ -129,7 +129,7 @@ impl Stage {
             directory: Arc::new(self.directory.client()),
             transport: tapped(self.network.transport(&name, &tasks), tap, &tasks),
             store: Arc::new(self.store.client()),
-            islands: Arc::new(vec![self.island.clone()]),
+            islands: nodes::islands::Archipelago::new([self.island.clone()]),
             tasks,
             door: None,
             public: None,
@@ -139,6 +139,7 @@ impl Stage {
             faults: Default::default(),
             content: nodes::game::content::Content::bundled(),
             calendar: nodes::calendar::Calendar::real(),
+            steward: None,
         };
         wiring::start(setup).await.unwrap()
     }

@@ -27,7 +27,8 @@ export const natural = Object.fromEntries(NATURALS.map((name, i) => [name, NATUR
  * The islands. `centre` and `span` (degrees) choose the coastlines; `shrink` is the cosine of the latitude, written out;
  * `ragged` is how far, in tiles, the coast is frayed; `radius` of a peak is a share of the map's width.
  * `cliffs`, `rocks` and `heights` are shares of the land: the steepest, the next steepest, the highest.
- * `growth` is, for each kind of ground, what grows there and how many in a thousand tiles.
+ * `growth` is, for each kind of ground, what grows there and how many in a thousand tiles. `habitats`: how many are tried for,
+ * where width alone would give too few.
  */
 export const ISLANDS = [
   {
@@ -114,5 +115,40 @@ export const ISLANDS = [
       rock: { boulder: 26, iron_ore: 13, copper_ore: 8, flint: 10, juniper: 14 },
     },
     animals: { forest: ['wood_pigeon', 'wild_boar'], grass: ['hare'], beach: ['crab', 'gull'], rock: ['goat', 'gull'] },
+  },
+  {
+    name: 'tristan', title: 'Tristan', island: 5, stability: 'unstable', form: 'tmx', seed: 1506, width: 256, height: 256,
+    centre: [-12.28, -37.105], span: 0.1, shrink: 0.7975, margin: 14, ragged: 8,
+    base: 0.22, shoulder: 4, beaches: 0.10, woods: 0.02, ridges: 44, cliffs: 0.03, rocks: 0.12, heights: 0.04, shelf: 5,
+    peaks: [{ at: [[-12.28, -37.112]], radius: 0.12, height: 0.62 }],
+    cones: 4, ponds: [],
+    growth: {
+      beach: { driftwood: 29, shell: 32, coral: 18, salt: 22 },
+      grass: { berry_bush: 32, herb: 29, stone: 25, flower: 14 },
+      meadow: { flower: 40, herb: 32 },
+      forest: { broadleaf: 126, fern: 54, mushroom: 29, log: 25 },
+      rock: { obsidian: 47, iron_ore: 40, copper_ore: 32, sulphur: 25, boulder: 22 },
+    },
+    animals: { forest: ['wild_boar', 'wolf'], grass: ['goat', 'hare'], beach: ['crab', 'gull'], rock: ['goat', 'raptor'] },
+    habitats: 12,
+  },
+  {
+    name: 'rapanui', title: 'Rapa Nui', island: 6, stability: 'unstable', form: 'tmx', seed: 1722, width: 256, height: 224,
+    centre: [-109.36, -27.12], span: 0.2, shrink: 0.8901, margin: 13, ragged: 6,
+    base: 0.20, shoulder: 5, beaches: 0.14, woods: 0.06, ridges: 50, cliffs: 0.02, rocks: 0.10, heights: 0.03, shelf: 5,
+    peaks: [
+      { at: [[-109.377, -27.083]], radius: 0.09, height: 0.5 }, { at: [[-109.435, -27.185]], radius: 0.04, height: 0.4 },
+      { at: [[-109.245, -27.11]], radius: 0.05, height: 0.4 },
+    ],
+    cones: 6, ponds: [],
+    growth: {
+      beach: { palm: 54, shell: 32, coral: 25, pumice: 18 },
+      grass: { stone: 40, herb: 25, berry_bush: 22, flint: 22, palm: 14 },
+      meadow: { flower: 47, herb: 29 },
+      forest: { palm: 119, koa: 61, fern: 40, mushroom: 18, log: 18 },
+      rock: { obsidian: 61, flint: 40, copper_ore: 36, basalt: 29 },
+    },
+    animals: { forest: ['roe_deer', 'wolf'], grass: ['pony', 'hare'], beach: ['crab', 'gull'], rock: ['goat', 'falcon'] },
+    habitats: 12,
   },
 ];

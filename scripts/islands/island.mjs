@@ -245,7 +245,7 @@ function grow({ island, width, height, ground }, spawns, harbour) {
 /** Habitats: uneven heptagons (rectangles on beaches) on the ground their animals like. */
 function findHabitats(world, spawns) {
   const { island, width, height, ground } = world;
-  const habitats = [], wanted = Math.round(6 + width / 80);
+  const habitats = [], wanted = island.habitats ?? Math.round(6 + width / 80);
   for (let tried = 0; tried < 20000 && habitats.length < wanted; tried++) {
     const x = hash(tried, 1, island.seed + 91) % width, y = hash(tried, 2, island.seed + 91) % height;
     const on = GROUND[ground[y * width + x]].name, choice = island.animals[on];

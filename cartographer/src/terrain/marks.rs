@@ -5,9 +5,8 @@ use std::path::Path;
 use super::draft::{Corner, Layer, Object, property};
 use super::error::{Reason, TerrainError};
 use super::survey::Extent;
-use super::{Habitat, Harbour, Spawn, Terrain};
+use super::{Habitat, Harbour, Land, Spawn};
 use crate::geometry::{Place, Tile, UNITS_PER_TILE};
-use crate::ground::Ground;
 
 /// Corners of a habitat, at most.
 const MAX_CORNERS: usize = 1024;
@@ -42,18 +41,12 @@ impl Grid {
 }
 
 /// Reads the objects of one layer into the terrain, whose ground MUST be complete.
-pub(super) fn read(
-    file: &Path,
-    name: &str,
-    layer: &Layer,
-    grid: Grid,
-    terrain: &mut Terrain,
-) -> Result<(), TerrainError> {
+pub(super) fn read(file: &Path, name: &str, layer: &Layer, grid: Grid, land: &mut Land) -> Result<(), TerrainError> {
     for object in &layer.objects {
         let checked = match object.class.as_str() {
-            "spawn" => spawn(object, grid, terrain).map(|spawn| terrain.spawns.push(spawn)),
-            "harbour" => harbour(object, grid, terrain).map(|harbour| terrain.harbours.push(harbour)),
-            "habitat" => habitat(object, grid).map(|habitat| terrain.habitats.push(habitat)),
+            "spawn" => spawn(object, grid, land).map(|spawn| land.spawns.push(spawn)),
+            "harbour" => harbour(object, grid, land).map(|harbour| land.harbours.push(harbour)),
+            "habitat" => habitat(object, grid).map(|habitat| land.habitats.push(habitat)),
             _ => Err("is none of spawn, harbour and habitat by its class".to_owned()),
         };
         checked.map_err(|problem| {
@@ -66,16 +59,16 @@ pub(super) fn read(
 
 type Check<T> = Result<T, String>;
 
-fn spawn(object: &Object, grid: Grid, terrain: &Terrain) -> Check<Spawn> {
-    let (place, _) = dry_point(object, grid, terrain)?;
+fn spawn(object: &Object, grid: Grid, land: &Land) -> Check<Spawn> {
+    let (place, _) = dry_point(object, grid, land)?;
     let spread_tiles = number(object, "spread", 0, MAX_SPREAD_TILES)?;
     Ok(Spawn { name: object.name.clone(), place, spread_tiles })
 }
 
-fn harbour(object: &Object, grid: Grid, terrain: &Terrain) -> Check<Harbour> {
-    let (place, tile) = dry_point(object, grid, terrain)?;
+fn harbour(object: &Object, grid: Grid, land: &Land) -> Check<Harbour> {
+    let (place, tile) = dry_point(object, grid, land)?;
     let reach = |at: u16| at.saturating_sub(HARBOUR_TO_WATER_TILES)..=at.saturating_add(HARBOUR_TO_WATER_TILES);
-    let wet = |x, y| terrain.kind_at(Tile::new(x, y)).is_some_and(|kind| kind.water);
+    let wet = |x, y| land.kind_at(Tile::new(x, y)).is_some_and(|kind| kind.water);
     if reach(tile.y).any(|y| reach(tile.x).any(|x| wet(x, y))) {
         Ok(Harbour { name: object.name.clone(), place })
     } else {
@@ -84,18 +77,18 @@ fn harbour(object: &Object, grid: Grid, terrain: &Terrain) -> Check<Harbour> {
 }
 
 /// The place of a point on which one can stand, and its tile.
-fn dry_point(object: &Object, grid: Grid, terrain: &Terrain) -> Check<(Place, Tile)> {
+fn dry_point(object: &Object, grid: Grid, land: &Land) -> Check<(Place, Tile)> {
     plain(object)?;
     if object.polygon.is_some() || object.ellipse || object.width != 0.0 || object.height != 0.0 {
         return Err("is not a point".to_owned());
     }
-    let place = grid.place(object.x, object.y).filter(|place| place.is_within(terrain.size()));
+    let place = grid.place(object.x, object.y).filter(|place| place.is_within(land.size));
     let (Some(place), Some(tile)) = (place, place.and_then(Place::tile)) else {
         return Err("lies outside the map".to_owned());
     };
-    match terrain.kind_at(tile) {
+    match land.kind_at(tile) {
         Some(kind) if kind.water => Err(format!("lies on water ({}, tile {tile})", kind.name)),
-        Some(kind) if !terrain.walkable(tile) => {
+        Some(kind) if !land.is_walkable(tile) => {
             Err(format!("lies where one cannot walk ({}, tile {tile})", kind.name))
         }
         _ => Ok((place, tile)),

@@ -38,7 +38,7 @@ impl Terrain {
     /// The map as a picture of `scale` pixels per tile; less than 1 makes it smaller than the map. Any number will do:
     /// each side has 1 to [`MAX_PICTURE_PIXELS`] pixels.
     pub fn picture(&self, scale: f32) -> Picture {
-        let (tiles_x, tiles_y) = self.size;
+        let (tiles_x, tiles_y) = self.land.size;
         let longest = f32::from(tiles_x.max(tiles_y));
         let wanted = if scale.is_nan() { 1.0 } else { scale };
         let scale = wanted.clamp(1.0 / longest, MAX_PICTURE_PIXELS as f32 / longest);
@@ -80,17 +80,18 @@ struct Sheet {
 
 impl Sheet {
     fn of(terrain: &Terrain) -> Sheet {
-        let tiles = terrain.ground.len();
+        let tiles = terrain.land.ground.len();
         let step = (1..).find(|step| tiles / (step * step) <= MAX_GRID).unwrap_or(1) as u16;
-        let (width, height) = (terrain.size.0.div_ceil(step) as usize, terrain.size.1.div_ceil(step) as usize);
+        let (width, height) =
+            (terrain.land.size.0.div_ceil(step) as usize, terrain.land.size.1.div_ceil(step) as usize);
         let tile = |i: usize| Tile::new((i % width) as u16 * step, (i / width) as u16 * step);
         let is_land = |i: usize| terrain.kind_at(tile(i)).is_some_and(|kind| !kind.water);
         let mask = Field::new(width, height, |i| if is_land(i) { 1.0 } else { 0.0 });
         let coast = coast_distance(&mask, f32::from(step));
         let colours: Vec<Rgb> =
-            terrain.kinds.iter().map(|kind| kind.colour.map_or(NEUTRAL, |c| c.map(f32::from))).collect();
+            terrain.land.kinds.iter().map(|kind| kind.colour.map_or(NEUTRAL, |c| c.map(f32::from))).collect();
         let colour = |i: usize| {
-            let kind = terrain.ground.get(terrain.index(tile(i)).unwrap_or(0)).copied().unwrap_or(0);
+            let kind = terrain.land.ground.get(terrain.land.index(tile(i)).unwrap_or(0)).copied().unwrap_or(0);
             let base = colours.get(usize::from(kind)).copied().unwrap_or(NEUTRAL);
             if mask[i] > 0.5 { land_colour(terrain, tile(i), base) } else { sea_colour(base, -coast[i]) }
         };
@@ -142,9 +143,9 @@ fn sea_colour(base: Rgb, offshore: f32) -> Rgb {
 
 /// Light from the upper left on land that rises from its coast, higher where it is rocky or wooded.
 fn light(terrain: &Terrain, mask: &Field, coast: &Field, tile: &dyn Fn(usize) -> Tile) -> Field {
-    let rough: Vec<f32> = terrain.kinds.iter().map(|kind| roughness(&kind.name)).collect();
+    let rough: Vec<f32> = terrain.land.kinds.iter().map(|kind| roughness(&kind.name)).collect();
     let bump = |i: usize| {
-        let kind = terrain.index(tile(i)).and_then(|index| terrain.ground.get(index)).copied().unwrap_or(0);
+        let kind = terrain.land.index(tile(i)).and_then(|index| terrain.land.ground.get(index)).copied().unwrap_or(0);
         rough.get(usize::from(kind)).copied().unwrap_or(0.0)
     };
     let dome = Field::new(mask.width, mask.height, |i| 9.0 * (coast[i].max(0.0) / RISING).min(4.0).sqrt())

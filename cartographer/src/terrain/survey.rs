@@ -9,7 +9,7 @@ use super::error::{Reason, TerrainError};
 use super::marks::{self, Grid};
 use super::naturals::Naturals;
 use super::tilesets::{Palette, Shelf};
-use super::{Stability, Terrain};
+use super::{Land, Stability, Terrain};
 use crate::geometry::{IslandId, MAX_ISLAND_TILES, Tile};
 
 /// Layers of a map, at most: they bound the time a small file can take.
@@ -58,23 +58,26 @@ pub(super) fn terrain(file: &Path, name: String, mut draft: Draft, shelf: &mut S
     let extent = extent(&draft, &layers).map_err(refused)?;
     let palette = Palette::open(file, std::mem::take(&mut draft.tilesets), shelf)?;
     let size = (extent.width, extent.height);
-    let mut terrain = Terrain::at_sea(id, name, title, stability, size);
+    let mut land = Land::at_sea(name, stability, size);
     let mut objects = Vec::new();
     for Named { name, of, layer } in layers {
         let in_layer = |reason| TerrainError::in_layer(file, &name, reason);
         match of {
-            Use::Ground => ground(&draft, extent, layer, &palette, &mut terrain).map_err(in_layer)?,
-            Use::Naturals => naturals(&draft, extent, layer, &palette, &mut terrain).map_err(in_layer)?,
+            Use::Ground => ground(&draft, extent, layer, &palette, &mut land).map_err(in_layer)?,
+            Use::Naturals => naturals(&draft, extent, layer, &palette, &mut land).map_err(in_layer)?,
             Use::Marks => objects.push((name, layer)),
             Use::Decoration => {}
         }
     }
-    terrain.kinds = palette.into_kinds().into();
+    land.kinds = palette.into_kinds().into();
     let grid = Grid { tile_width: draft.tilewidth, tile_height: draft.tileheight, extent };
     for (name, layer) in &objects {
-        marks::read(file, name, layer, grid, &mut terrain)?;
+        marks::read(file, name, layer, grid, &mut land)?;
     }
-    if terrain.spawns.is_empty() { Err(refused(Reason::NoSpawn)) } else { Ok(terrain) }
+    if land.spawns.is_empty() {
+        return Err(refused(Reason::NoSpawn));
+    }
+    Ok(Terrain { id, title, land: land.into() })
 }
 
 /// The island's number, title and stability, from the map's properties.
@@ -222,7 +225,7 @@ fn each_patch(
     Ok(())
 }
 
-fn ground(draft: &Draft, extent: Extent, layer: Layer, palette: &Palette, terrain: &mut Terrain) -> Result<(), Reason> {
+fn ground(draft: &Draft, extent: Extent, layer: Layer, palette: &Palette, land: &mut Land) -> Result<(), Reason> {
     each_patch(draft, extent, layer, |patch| {
         for (tile, number) in patch.tiles() {
             let Some((gid, slot)) = palette.look_up(number) else { continue };
@@ -231,19 +234,13 @@ fn ground(draft: &Draft, extent: Extent, layer: Layer, palette: &Palette, terrai
                 let tileset = palette.tileset(slot).to_owned();
                 Reason::WrongTile { tile, id: u32::from(slot.id), tileset, problem }
             })?;
-            terrain.set_ground(tile, kind, walkable);
+            land.set_ground(tile, kind, walkable);
         }
         Ok(())
     })
 }
 
-fn naturals(
-    draft: &Draft,
-    extent: Extent,
-    layer: Layer,
-    palette: &Palette,
-    terrain: &mut Terrain,
-) -> Result<(), Reason> {
+fn naturals(draft: &Draft, extent: Extent, layer: Layer, palette: &Palette, land: &mut Land) -> Result<(), Reason> {
     let mut found: Vec<(Tile, u16)> = Vec::new();
     let mut first = None;
     each_patch(draft, extent, layer, |patch| {
@@ -258,9 +255,9 @@ fn naturals(
             })?;
             found.push((tile, slot.id));
             if let Some(class) = palette.class(slot)
-                && !terrain.natural_names.contains_key(&slot.id)
+                && !land.natural_names.contains_key(&slot.id)
             {
-                terrain.natural_names.insert(slot.id, class.to_owned());
+                land.natural_names.insert(slot.id, class.to_owned());
             }
         }
         Ok(())
@@ -270,6 +267,6 @@ fn naturals(
     found.reverse();
     found.dedup_by_key(|(tile, _)| *tile);
     found.reverse();
-    terrain.naturals = Naturals::new(extent.height, &found);
+    land.naturals = Naturals::new(extent.height, &found);
     Ok(())
 }

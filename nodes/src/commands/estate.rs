@@ -85,8 +85,9 @@ async fn show(show: Show) -> Result<()> {
 async fn deed(asked: Deed) -> Result<()> {
     let chunk = Chunk { island: IslandId(asked.island), x: asked.x, y: asked.y };
     let islands = islands::open(asked.islands.as_deref())?;
-    if !islands.iter().any(|terrain| terrain.id() == chunk.island) {
-        let known: Vec<String> = islands.iter().map(|terrain| format!("{} {}", terrain.id(), terrain.name())).collect();
+    if islands.get(chunk.island).is_none() {
+        let known: Vec<String> =
+            islands.all().iter().map(|terrain| format!("{} {}", terrain.id(), terrain.name())).collect();
         bail!("there is no island {}; there are {}", asked.island, known.join(", "));
     }
     let store = open(&asked.store).await?;

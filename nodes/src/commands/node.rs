@@ -87,6 +87,7 @@ pub async fn run(node: cli::Node) -> Result<()> {
         faults: Default::default(),
         content: Content::bundled(),
         calendar: Calendar::real(),
+        steward: None,
     };
     let running = wiring::start(setup).await.with_context(|| format!("could not start {name}"))?;
     if let Some(address) = node.ops {

@@ -149,6 +149,7 @@ impl LocalMesh {
                 faults: Default::default(),
                 content: content.clone(),
                 calendar,
+                steward: None,
             };
             nodes.push(wiring::start(setup).await.with_context(|| format!("could not start {name}"))?);
         }

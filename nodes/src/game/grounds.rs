@@ -1,6 +1,6 @@
 //! The terrain packages as land operations see them: what one can build on, and what grows there by nature.
 //!
-//! Answers come from the packages that a node has opened and NEVER change while it runs. One can build wherever one can
+//! Answers come from the packages that a node has opened; those about one island NEVER change. One can build wherever one can
 //! stand: not in water, and not on rocks.
 
 use std::sync::Arc;
@@ -9,34 +9,39 @@ use cartographer::geometry::{IslandId, Tile};
 use cartographer::ground::Ground;
 use cartographer::terrain::Terrain;
 use estate::land::Grounds;
-use rustc_hash::FxHashMap;
 
-/// The islands of a node.
-#[derive(Clone, Debug, Default)]
+use crate::islands::Archipelago;
+
+/// The islands of a node, those that appear later included.
+#[derive(Clone, Debug)]
 pub struct Terrains {
-    by_id: FxHashMap<IslandId, Arc<Terrain>>,
+    islands: Archipelago,
 }
 
 impl Terrains {
-    /// These islands; their numbers differ.
-    pub fn new(terrains: &[Arc<Terrain>]) -> Terrains {
-        Terrains { by_id: terrains.iter().map(|terrain| (terrain.id(), terrain.clone())).collect() }
+    /// These islands.
+    pub fn new(islands: &Archipelago) -> Terrains {
+        Terrains { islands: islands.clone() }
+    }
+
+    fn get(&self, island: IslandId) -> Option<Arc<Terrain>> {
+        self.islands.get(island)
     }
 }
 
 impl Grounds for Terrains {
     fn size(&self, island: IslandId) -> Option<(u16, u16)> {
-        Some(self.by_id.get(&island)?.size())
+        Some(self.get(island)?.size())
     }
 
     fn buildable(&self, island: IslandId, tile: Tile) -> bool {
-        let terrain = self.by_id.get(&island);
+        let terrain = self.get(island);
         // A bridge is a kind of ground that is water and can be walked on.
         terrain.is_some_and(|it| it.walkable(tile) && it.kind_at(tile).is_some_and(|kind| !kind.water))
     }
 
     fn natural(&self, island: IslandId, tile: Tile) -> u32 {
-        let number = self.by_id.get(&island).and_then(|terrain| terrain.natural_at(tile));
+        let number = self.get(island).and_then(|terrain| terrain.natural_at(tile));
         number.map_or(0, number_of)
     }
 }
@@ -61,9 +66,8 @@ mod tests {
 
     fn all() -> (Vec<Arc<Terrain>>, Terrains) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../islands");
-        let terrains = crate::islands::open(Some(&folder)).expect("the islands that come with Wildmesh").to_vec();
-        let grounds = Terrains::new(&terrains);
-        (terrains, grounds)
+        let islands = crate::islands::open(Some(&folder)).expect("the islands that come with Wildmesh");
+        (islands.all().to_vec(), Terrains::new(&islands))
     }
 
     #[test]

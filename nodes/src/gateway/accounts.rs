@@ -138,11 +138,12 @@ fn token(app: &App, headers: &HeaderMap, name: &str) -> ApiResult<u64> {
     Ok(u64::from_le_bytes(token))
 }
 
-/// Where a new player begins: on an island and a spawn point drawn at random.
+/// Where a new player begins: on an island that lasts and a spawn point drawn at random.
 fn birth(app: &App) -> ApiResult<Birth> {
     let bits = app.random_u64();
-    let count = app.islands.len().max(1) as u64;
-    let Some(terrain) = app.islands.get((bits % count) as usize) else {
+    let lasting = app.islands.lasting();
+    let count = lasting.len().max(1) as u64;
+    let Some(terrain) = lasting.get((bits % count) as usize) else {
         return Err(ApiError::unavailable("no_island", "there is no island to begin on", 30));
     };
     let place = terrain.arrival(app.random_u64()).clamped(terrain.size());

@@ -1,7 +1,7 @@
 //! The islands: what they are, and pictures of their maps.
 //!
-//! Islands do not change while a gateway lives. The list is made once; pictures are drawn when first asked for, one at a
-//! time, and kept in a cache of bounded size.
+//! The list is made anew when the islands have changed; pictures are drawn when first asked for, one at a time, and kept
+//! in a cache of bounded size.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::App;
 use super::error::{ApiError, ApiResult, Segment};
 use super::pages::{cached, tag};
+use crate::islands::Chart;
 
 /// The longest side of a picture, in pixels.
 const SIDE_PIXELS: u32 = 2_048;
@@ -37,6 +38,9 @@ const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 /// How long clients and balancers may keep what never changes while a gateway lives.
 const KEEP: &str = "public, max-age=300";
+
+/// How long they may keep the list of islands, which come and go.
+const KEEP_LIST: &str = "public, max-age=5";
 
 /// An island, as clients see it.
 #[derive(Debug, Serialize)]
@@ -100,20 +104,30 @@ impl Made {
 }
 
 /// What is kept ready about the islands.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Atlas {
-    list: Made,
+    list: Mutex<Option<(Arc<Chart>, Made)>>,
     drawing: Arc<tokio::sync::Mutex<()>>,
     pictures: Mutex<Pictures>,
 }
 
 impl Atlas {
-    /// The list of these islands, and no pictures yet.
-    pub fn new(islands: &[Arc<Terrain>]) -> Atlas {
-        let rows: Vec<IslandRow<'_>> = islands.iter().map(|terrain| IslandRow::of(terrain)).collect();
+    /// No list and no pictures yet.
+    pub fn new() -> Atlas {
+        Atlas { list: Mutex::default(), drawing: Arc::default(), pictures: Mutex::default() }
+    }
+
+    /// The list of these islands.
+    fn list(&self, chart: &Arc<Chart>) -> Made {
+        let mut kept = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, made)) = kept.as_ref().filter(|(of, _)| Arc::ptr_eq(of, chart)) {
+            return made.clone();
+        }
+        let rows: Vec<IslandRow<'_>> = chart.all().iter().map(|terrain| IslandRow::of(terrain)).collect();
         // Writing plain values to memory cannot fail.
-        let list = Made::new(serde_json::to_vec(&rows).unwrap_or_else(|_| b"[]".to_vec()));
-        Atlas { list, drawing: Arc::default(), pictures: Mutex::default() }
+        let made = Made::new(serde_json::to_vec(&rows).unwrap_or_else(|_| b"[]".to_vec()));
+        *kept = Some((chart.clone(), made.clone()));
+        made
     }
 
     fn known(&self, key: PictureKey) -> Option<Made> {
@@ -123,7 +137,8 @@ impl Atlas {
 
 /// `GET /v1/islands`
 pub async fn list(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    cached(&headers, app.atlas.list.content.clone(), "application/json", KEEP, &app.atlas.list.tag)
+    let list = app.atlas.list(&app.islands.chart());
+    cached(&headers, list.content, "application/json", KEEP_LIST, &list.tag)
 }
 
 /// The query of a map picture.
@@ -139,7 +154,7 @@ pub async fn picture(
     query: Result<Query<PictureQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
-    let terrain = app.island(&id)?.clone();
+    let terrain = app.island(&id)?;
     let Query(PictureQuery { scale }) = query.map_err(|bad| ApiError::bad("bad_query", bad.body_text()))?;
     let scale = scale_of(terrain.size(), scale)?;
     let key = (terrain.id(), scale);

@@ -202,7 +202,7 @@ fn home(app: &App, node: &str, incarnation: u64) -> Option<NodeId> {
 /// Where the player begins, and what it will see there.
 fn arrival(app: &App, player: &PlayerDocument, wanted: Option<u32>) -> ApiResult<Arrival> {
     let island = IslandId(wanted.unwrap_or(player.island));
-    let terrain = app.islands.iter().find(|terrain| terrain.id() == island);
+    let terrain = app.islands.get(island);
     match (terrain, wanted) {
         (None, Some(wanted)) => Err(ApiError::bad("unknown_island", format!("there is no island {wanted}"))),
         // The island the player was on is gone: the frontend finds another.

@@ -19,6 +19,7 @@ use nodes::game::{Body, GameWorld, grounds::Terrains, player::Player};
 use nodes::gateway::limits::Rate;
 use nodes::gateway::passwords::PasswordCost;
 use nodes::gateway::{self, Gateway, GatewayContext};
+use nodes::islands::Archipelago;
 use nodes::load::Load;
 use nodes::methods::{CloseSession, NODE_REPORT, OpenSession, SESSION_CLOSE, SESSION_OPEN, SessionOffer, pack, unpack};
 use nodes::metrics::{Exposition, Metrics};
@@ -38,7 +39,7 @@ pub(crate) struct Site {
     pub(crate) network: MemoryNetwork,
     pub(crate) directory: MemoryDirectory,
     pub(crate) store: MemoryStore,
-    pub(crate) islands: Arc<Vec<Arc<Terrain>>>,
+    pub(crate) islands: Archipelago,
     lives: AtomicU64,
 }
 
@@ -79,7 +80,7 @@ impl Site {
             network: MemoryNetwork::new(7),
             directory: MemoryDirectory::start(&tasks, 7),
             store: MemoryStore::new(),
-            islands: Arc::new(vec![Arc::new(terrain)]),
+            islands: Archipelago::new([Arc::new(terrain)]),
             lives: AtomicU64::new(1),
             tasks,
         }
@@ -112,7 +113,7 @@ impl Site {
 
     fn world(&self, incarnation: Incarnation) -> GameWorld {
         let mut world = GameWorld::new(WorldConfig::new(incarnation.0));
-        self.islands.iter().for_each(|terrain| world.add_island(terrain.id(), terrain.clone()));
+        self.islands.all().iter().for_each(|terrain| world.add_island(terrain.id(), terrain.clone()));
         world
     }
 
@@ -213,7 +214,7 @@ impl Site {
     pub(crate) fn beast(&self, name: &str) -> (Mesh, Tasks) {
         let tasks = Tasks::real();
         let (mesh, Inbox { events, mut calls }, incarnation) = self.join(name, Role::Zoo, &tasks);
-        let terrain = self.islands[0].clone();
+        let terrain = self.islands.all()[0].clone();
         let rules = Lair { terrain, done: false };
         let metrics = Metrics::new(name, "zoo");
         let world =

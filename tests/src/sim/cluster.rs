@@ -14,6 +14,7 @@ use mesh::{NodeId, Role};
 use nodes::calendar::Calendar;
 use nodes::frontend::sessions::Sessions;
 use nodes::game::content::Content;
+use nodes::islands::Archipelago;
 use nodes::metrics::Exposition;
 use nodes::wiring::{self, Door, Membership, Node, Setup};
 use rand::rngs::StdRng;
@@ -68,7 +69,8 @@ impl Cluster {
         let directory = MemoryDirectory::start(&ground, config.seed);
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../islands");
         let islands = nodes::islands::open(Some(&folder))?;
-        let island = islands.iter().find(|t| t.name() == ISLAND).context("the simulation's island is missing")?;
+        let all = islands.all();
+        let island = all.iter().find(|t| t.name() == ISLAND).context("the simulation's island is missing")?;
         let roles = std::iter::repeat_n(Role::Frontend, config.frontends)
             .chain([Role::Zoo, Role::Garden, Role::Colosseum].into_iter().cycle().take(config.others));
         let places = roles.enumerate().map(|(i, role)| Place {
@@ -117,7 +119,7 @@ impl Cluster {
             directory: Arc::new(place.client.clone()),
             transport: self.network.transport(&place.name, &tasks),
             store: Arc::new(self.store.client()),
-            islands: self.islands.clone(),
+            islands: Archipelago::new(self.islands.iter().cloned()),
             tasks,
             door: None,
             public: None,
@@ -127,6 +129,7 @@ impl Cluster {
             faults: self.bugs,
             content: Content::bundled(),
             calendar: self.calendar,
+            steward: None,
         };
         let node = wiring::start(setup).await?;
         if let Door::Frontend(frontend) = &node.door {

@@ -31,6 +31,7 @@ use super::scratch;
 use crate::cli::BenchEstate;
 use crate::commands::bench_world::maker::{self, Drawing, SIDE};
 use crate::game::grounds::Terrains;
+use crate::islands::Archipelago;
 
 /// Islands, and natural objects on each: 3,000,000 in all, as Durango's second beta had.
 const ISLANDS: u32 = 836;
@@ -83,7 +84,7 @@ async fn mirages(folder: &Path) -> Result<Value> {
     let opened = started.elapsed();
     let naturals: usize = terrains.iter().map(|terrain| terrain.natural_count()).sum();
     let store = MemoryStore::new();
-    let grounds = Arc::new(Terrains::new(&terrains));
+    let grounds = Arc::new(Terrains::new(&Archipelago::new(terrains.iter().cloned())));
     let owners = Arc::new(NoOwners { all_gone: true });
     let transactions = Transactions::new(Arc::new(store.client()), kinds::all(grounds.clone()), owners, 1);
     let (mut read, mut stands) = (0_u64, 0_usize);
