@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cartographer::geometry::{Cell, Epoch, Place};
-use cartographer::terrain::Terrain;
+use cartographer::terrain::{Stability, Terrain};
 use estate::post::{self, Claim, Claimant};
 use estate::store::memory::MemoryStore;
 use mesh::NodeId;
@@ -29,7 +29,8 @@ const FRONTEND: Incarnation = Incarnation(77);
 fn land() -> (Arc<Terrain>, Arc<Content>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../islands");
     let terrains = cartographer::terrain::open_folder(folder).expect("the islands that come with Wildmesh");
-    let terrain = terrains.into_iter().find(|it| it.name() == "santorini").expect("it is there");
+    let lasting = terrains.into_iter().filter(|it| it.stability() == Stability::Stable && !it.habitats().is_empty());
+    let terrain = lasting.min_by_key(Terrain::bytes).expect("there is one");
     let mut content = (*Content::bundled()).clone();
     let goat = content.species["goat"].clone();
     for habitat in terrain.habitats() {
@@ -83,7 +84,8 @@ impl Reserve {
             directory: Arc::new(self.directory.client()),
             transport: self.network.transport(&name, &tasks),
             store: Arc::new(self.store.client()),
-            islands: Arc::new(vec![self.terrain.clone()]),
+            islands: Archipelago::new([self.terrain.clone()]),
+            steward: None,
             tasks,
             door: None,
             public: None,
