@@ -13,10 +13,12 @@ use mesh::transport::memory::MemoryNetwork;
 
 use super::*;
 use crate::game::animal::AnimalId;
-use crate::game::minds::lore::Lore;
 use crate::game::minds::Minds;
+use crate::game::minds::lore::Lore;
 use crate::game::{Body, GameWorld};
-use crate::methods::living::{FIGHTER_FREED, FIGHTER_TAKE, FIGHTER_TOLD, Fighter, FighterFreed, FighterTake, FighterTold, Freed, Watch};
+use crate::methods::living::{
+    FIGHTER_FREED, FIGHTER_TAKE, FIGHTER_TOLD, Fighter, FighterFreed, FighterTake, FighterTold, Freed, Watch,
+};
 use crate::methods::{pack, unpack};
 use crate::metrics::Exposition;
 use crate::wiring::{self, Door, Membership, Node, Setup};
@@ -172,7 +174,9 @@ async fn a_habitat_wakes_on_one_zoo_when_it_is_seen_and_sleeps_where_its_animals
     let mut last = None;
     for _ in 0..400 {
         let posts = reserve.store.snapshot();
-        let released = posts.iter().filter(|(key, value)| key.starts_with("post/habitat/") && value.value.windows(12).any(|w| w == b"\"owner\":null"));
+        let released = posts.iter().filter(|(key, value)| {
+            key.starts_with("post/habitat/") && value.value.windows(12).any(|w| w == b"\"owner\":null")
+        });
         last = released.map(|(key, _)| key.clone()).next();
         if last.is_some() && reserve.animals(first).await.is_empty() {
             break;
@@ -248,7 +252,8 @@ async fn a_battle_takes_an_animal_and_gives_it_back_and_no_other_may() {
     let zoo = reserve.role(0);
     let object = reserve.animals(0).await[0].0;
     let take = |battle, object| FighterTake { battle, object };
-    let fighter: Fighter = unpack(&ask(zoo, FIGHTER_TAKE.name, &take(5, object)).await.expect("taken")).expect("a fighter");
+    let fighter: Fighter =
+        unpack(&ask(zoo, FIGHTER_TAKE.name, &take(5, object)).await.expect("taken")).expect("a fighter");
     assert_eq!((fighter.object, fighter.side, fighter.health), (object, 1, 100));
     let again = ask(zoo, FIGHTER_TAKE.name, &take(5, object)).await;
     assert!(again.is_ok(), "asked again by the same battle");
@@ -269,13 +274,19 @@ async fn a_battle_takes_an_animal_and_gives_it_back_and_no_other_may() {
     let place = reserve.animals(0).await[0].2;
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(reserve.animals(0).await[0].2, place, "it stands");
-    ask(zoo, FIGHTER_FREED.name, &FighterFreed { battle: 6, object, health: 0, how: Freed::Defeated }).await.expect("ignored");
+    ask(zoo, FIGHTER_FREED.name, &FighterFreed { battle: 6, object, health: 0, how: Freed::Defeated })
+        .await
+        .expect("ignored");
     assert_eq!(reserve.look(0, body).await, Some((5, 40)));
-    ask(zoo, FIGHTER_FREED.name, &FighterFreed { battle: 5, object, health: 30, how: Freed::Left }).await.expect("freed");
+    ask(zoo, FIGHTER_FREED.name, &FighterFreed { battle: 5, object, health: 30, how: Freed::Left })
+        .await
+        .expect("freed");
     assert_eq!(reserve.look(0, body).await, Some((0, 30)));
 
     ask(zoo, FIGHTER_TAKE.name, &take(7, object)).await.expect("taken");
-    ask(zoo, FIGHTER_FREED.name, &FighterFreed { battle: 7, object, health: 0, how: Freed::Defeated }).await.expect("dead");
+    ask(zoo, FIGHTER_FREED.name, &FighterFreed { battle: 7, object, health: 0, how: Freed::Defeated })
+        .await
+        .expect("dead");
     assert_eq!(reserve.look(0, body).await, None);
     // Another takes its place when its time has come.
     reserve.until(|animals| animals.iter().any(|it| it.0 == object)).await;
@@ -307,7 +318,10 @@ fn what_is_kept_of_a_habitat_brings_it_back_and_what_cannot_be_read_begins_anew(
     };
     let (mut world, mut minds, mut dens) = wake(&Map::new(), 5_000, None);
     let born = places(&world);
-    assert!(born.iter().all(|(_, place)| place.tile().is_some()) && born.len() == usize::from(terrain.habitats()[0].animals));
+    assert!(
+        born.iter().all(|(_, place)| place.tile().is_some())
+            && born.len() == usize::from(terrain.habitats()[0].animals)
+    );
     assert_eq!(born, places(&wake(&Map::new(), 9_000, None).0), "where the first are is always the same");
 
     let moved = world.walk(2_000, animal(0), born[0].1, born[1].1, 4_000).map_or(born[0].1, |motion| motion.end());
@@ -326,7 +340,11 @@ fn what_is_kept_of_a_habitat_brings_it_back_and_what_cannot_be_read_begins_anew(
     let taken_over = wake(&state, 5_061, Some(seen)).0;
     assert_eq!(taken_over.get(animal(1)).map(|real| (real.place(1_000), real.view().health)), Some((born[0].1, 7)));
 
-    for broken in ["{\"animals\": 7, \"deaths\": {}}", "{\"animals\": [[0], [1, 2, 3, 4, 5], \"x\", [99999999, 1, 1, 1, 1, 1], [0, -5, 99999999999, 1, 1, 1]]}", "{\"deaths\": [[-1, 4], [3, -9], [4]], \"saved_s\": \"never\"}"] {
+    for broken in [
+        "{\"animals\": 7, \"deaths\": {}}",
+        "{\"animals\": [[0], [1, 2, 3, 4, 5], \"x\", [99999999, 1, 1, 1, 1, 1], [0, -5, 99999999999, 1, 1, 1]]}",
+        "{\"deaths\": [[-1, 4], [3, -9], [4]], \"saved_s\": \"never\"}",
+    ] {
         let state = serde_json::from_str::<Map<String, Value>>(broken).expect("an object");
         assert_eq!(places(&wake(&state, 5_000, None).0), born, "{broken}");
     }
