@@ -12,5 +12,6 @@ pub mod store;
 pub mod bench_estate;
 pub mod bench_frontend;
 pub mod bench_mesh;
+pub mod bench_world;
 
 mod signals;
