@@ -310,6 +310,8 @@ pub enum Bench {
     Mesh(BenchMesh),
     /// Clients carried per core, spread and in a crowd, and what an idle frontend costs
     Frontend(BenchFrontend),
+    /// How long it takes from a fighter's command until every watcher has seen the exchange
+    Combat(BenchCombat),
     /// Transfers, trades, builds and claims, against the bare store writes that they need
     Estate(BenchEstate),
     /// A whole world's islands, mirages and animals: opening, memory, touches, minds awake and asleep
@@ -406,6 +408,29 @@ pub struct BenchDay {
     pub json: bool,
 }
 
+/// `wildmesh bench combat`
+#[derive(Args, Debug)]
+pub struct BenchCombat {
+    /// For how long, in seconds
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub seconds: u64,
+    /// Battles at a time, each with six members on four nodes
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=256))]
+    pub battles: u64,
+    /// Clients who watch all battles, on two frontends
+    #[arg(long, default_value_t = 8)]
+    pub watchers: usize,
+    /// What the nodes talk over
+    #[arg(long, value_enum, default_value_t = Wires::Zeromq)]
+    pub transport: Wires,
+    /// The folder of terrain packages [default: islands]
+    #[arg(long)]
+    pub islands: Option<PathBuf>,
+    /// Print the figures as JSON on the last line
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// The server of `wildmesh bench frontend`
 #[derive(Args, Debug)]
 pub struct BenchFrontendServer {
@@ -459,6 +484,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Command::Store(Store::Init(store)) => commands::store::init(store).await,
             Command::Store(Store::Check(store)) => commands::store::check(store).await,
             Command::Bench(Bench::Mesh(bench)) => commands::bench_mesh::run(bench).await,
+            Command::Bench(Bench::Combat(bench)) => commands::bench_combat::run(bench).await,
             Command::Bench(Bench::Estate(bench)) => commands::bench_estate::run(bench).await,
             Command::Bench(Bench::World(bench)) => commands::bench_world::run(bench).await,
             Command::Bench(Bench::Day(bench)) => commands::bench_world::day::run(&bench),
