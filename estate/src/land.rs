@@ -3,8 +3,8 @@
 //! Three kinds of documents. A *deed* ([`deed`]) says what stands on each tile of one chunk; where there is none, the
 //! terrain package is the deed ([`Grounds`]). An *object*'s document ([`object`]) says what it is and where it stands. A
 //! *holding* ([`holding`]) is a private estate and the truth about whose land a chunk is; deeds only point to it, and a
-//! pointer to a holding that does not list the chunk is free land. [`works`] builds, demolishes and moves; [`claims`] takes
-//! land, pays for it and gives it up.
+//! pointer to a holding that does not list the chunk is free land. [`works`] builds, demolishes and moves; [`nature`] is
+//! what becomes of natural objects that are touched; [`claims`] takes land, pays for it and gives it up.
 //!
 //! It promises: at most one thing stands on a tile, and it knows the tiles on which it stands; a chunk belongs to one
 //! holding at most, and the deed of every chunk that a holding lists points to it. Every operation here may be asked for
@@ -28,6 +28,7 @@ pub mod object;
 pub mod ledger;
 
 pub mod claims;
+pub mod nature;
 pub mod works;
 
 mod survey;

@@ -44,6 +44,9 @@ pub enum Command {
     Estate(Estate),
     /// Tell which documents this program could not read
     Migrate(Migrate),
+    /// Look at the game's data files
+    #[command(subcommand)]
+    Content(ContentCommand),
     /// Measure, as ratios and medians in one run
     #[command(subcommand)]
     Bench(Bench),
@@ -275,6 +278,17 @@ pub struct Audit {
     pub json: bool,
 }
 
+/// `wildmesh content`
+#[derive(Debug, Subcommand)]
+pub enum ContentCommand {
+    /// Check the data files: `ok`, or every error with file, line and field
+    Check {
+        /// A folder of items.toml, naturals.toml, facilities.toml, recipes.toml, species.toml and tuning.toml [default: those
+        /// that come with the program]
+        folder: Option<PathBuf>,
+    },
+}
+
 /// `wildmesh migrate`
 #[derive(Args, Debug)]
 pub struct Migrate {
@@ -406,6 +420,7 @@ pub fn run(cli: Cli) -> ExitCode {
             // These two tell by their exit code what they found.
             Command::Estate(estate) => return commands::estate::run(estate).await,
             Command::Migrate(migrate) => return commands::estate::migrate(migrate).await,
+            Command::Content(ContentCommand::Check { folder }) => return Ok(commands::content::check(folder)),
             Command::Store(Store::Init(store)) => commands::store::init(store).await,
             Command::Store(Store::Check(store)) => commands::store::check(store).await,
             Command::Bench(Bench::Mesh(bench)) => commands::bench_mesh::run(bench).await,

@@ -1,55 +1,248 @@
-//! The colosseum: runs battles, each a room with a scheduler of its own.
+//! The colosseum: runs battles, each a room of [`crate::game::combat`] with a document that outlives this node.
+//!
+//! The rooms live in the world task ([`rules`]); every room has a keeper that saves it ([`keeper`]); whatever waits, such as
+//! taking a fighter from its owner, giving it back or paying spoils, is a flow ([`flows`]). The battle is an object of the
+//! world, so that each exchange reaches every watcher by the ordinary frames.
+//!
+//! How calls are answered:
+//! - `battle.open` is idempotent by its number. The opener is trusted from its owner, who calls; the target is taken from
+//!   its own. A target that fights already in battle N is not taken: if N is here the opener joins it; the answer is N in any
+//!   case, and an opener that is answered another number than it asked for MUST join there by `battle.join` (at the node that
+//!   shows battle N), which is harmless where it has joined already.
+//! - `battle.join` of a member gives it its place back, with the wounds that it has.
+//! - `battle.resume` answers nothing when the battle is here, `missing` when it is over or never was, and `busy` while the
+//!   directory still knows its former owner, or another has it: look where its object is, or ask again.
+//!
+//! It NEVER acts without its lease, and NEVER pays a spoil or gives a fallen animal back before the fall is saved.
+
+mod flows;
+mod hosted;
+mod keeper;
+mod rules;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use cartographer::world::{CellFrame, TickOutput};
-use mesh::{CallRefusal, IncomingCall};
+use bytes::Bytes;
+use estate::post::Claimant;
+use estate::transaction::Transactions;
+use mesh::tasks::Tasks;
+use mesh::{CallRefusal, IncomingCall, Mesh, NodeId};
+use prometheus::{IntCounterVec, IntGauge};
+use tokio::sync::oneshot;
 
-use crate::game::GameWorld;
+use crate::game::combat::{Debt, Event};
+use crate::game::content::Content;
+use crate::methods::living::{BATTLE_ACT, BATTLE_JOIN, BATTLE_LEAVE, BATTLE_OPEN, BATTLE_RESUME};
+use crate::methods::living::{BattleAct, BattleJoin, BattleLeave, BattleOpen};
+use crate::methods::{pack, unpack};
+use crate::owners::MeshOwners;
+use crate::protocol::codes;
 use crate::role::{Answers, Parts};
-use crate::world_loop::{self, Rules, WorldHandle};
+use crate::world_loop::{self, WorldHandle};
+use flows::Flows;
+use hosted::Hosting;
+use rules::ColosseumRules;
+
+/// Battles on one colosseum, at most; others are refused with `full`.
+pub const ROOMS: usize = 512;
+
+/// How long leaving waits for the last saves.
+const LEAVING: Duration = Duration::from_secs(5);
 
 /// What flows tell the world.
-pub enum ColosseumInput {}
+pub enum ColosseumInput {
+    /// A battle is to be made or resumed under this number: may it be here?
+    Reserve(u64, Reply<Reserved>),
+    /// Nothing came of it.
+    Forget(u64),
+    /// A battle is here from now on.
+    Host(Box<Hosting>, Reply<()>),
+    /// Something happens in a battle, by the word of this life of this node.
+    Happens {
+        /// In which.
+        number: u64,
+        /// Who says so.
+        from: Life,
+        /// What.
+        event: Event,
+        /// Where the answer goes.
+        reply: Reply<()>,
+    },
+    /// A battle was saved as it was at this revision.
+    Saved(u64, u64),
+    /// Another node looks after this battle now.
+    Fenced(u64),
+    /// Something owed for a battle has been done.
+    Settled(u64, Debt),
+    /// The lives of nodes that the directory shows.
+    Living(Vec<Life>),
+    /// This node leaves: rooms are saved and released. The answer comes when every keeper has its order.
+    Leave(oneshot::Sender<Vec<oneshot::Receiver<()>>>),
+}
+
+/// One life of a node.
+pub type Life = (NodeId, u64);
+
+/// Where the world's answer goes.
+pub type Reply<T> = oneshot::Sender<Result<T, CallRefusal>>;
+
+/// What becomes of a battle that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserved {
+    /// It is here already.
+    Here,
+    /// It is the asker's to bring, until it says [`ColosseumInput::Host`] or [`ColosseumInput::Forget`].
+    Yours,
+}
+
+/// What the tasks of a colosseum share.
+pub(crate) struct Shared {
+    pub(crate) mesh: Mesh,
+    pub(crate) estate: Arc<Transactions>,
+    pub(crate) owners: Arc<MeshOwners>,
+    pub(crate) content: Arc<Content>,
+    pub(crate) tasks: Tasks,
+    pub(crate) battles: IntGauge,
+    pub(crate) fighters: IntGauge,
+    pub(crate) exchanges: IntCounterVec,
+    claims: AtomicU64,
+}
+
+impl Shared {
+    /// Who claims a post: a new number every time.
+    pub(crate) fn claimant(&self) -> Claimant {
+        let me = self.mesh.me();
+        let claim = self.claims.fetch_add(1, Ordering::Relaxed);
+        Claimant { node: me.node.to_string(), incarnation: me.incarnation.0, claim }
+    }
+
+    /// Whether a life of a node is over, for the directory.
+    pub(crate) fn is_gone(&self, (node, life): &Life) -> bool {
+        let me = self.mesh.me();
+        let here = me.node == *node && me.incarnation.0 == *life;
+        !here && self.mesh.peers().get(node).is_none_or(|peer| peer.record.incarnation.0 != *life)
+    }
+}
 
 /// A running colosseum.
 #[derive(Clone)]
 pub struct Colosseum {
     /// Its world.
     pub world: WorldHandle<ColosseumInput>,
+    flows: Arc<Flows>,
 }
 
 /// Starts it.
 pub fn start(parts: Parts) -> std::io::Result<Colosseum> {
-    let Parts { mesh, events, world, metrics, tasks, .. } = parts;
-    let world = world_loop::start(world, mesh, events, metrics, &tasks, |_| ColosseumRules)?;
-    Ok(Colosseum { world })
+    let Parts { mesh, events, world, metrics, tasks, estate, owners, content, .. } = parts;
+    let shared = Arc::new(Shared {
+        battles: metrics.gauge("battles", "Battles that go on here."),
+        fighters: metrics.gauge("fighters", "Members of all battles here."),
+        exchanges: metrics.counters("exchanges_total", "Exchanges, by blow and reaction.", &["blow", "reaction"]),
+        mesh: mesh.clone(),
+        estate,
+        owners,
+        content,
+        tasks: tasks.clone(),
+        claims: AtomicU64::new(1),
+    });
+    let rules_shared = shared.clone();
+    let make = |handle: &WorldHandle<ColosseumInput>| ColosseumRules::new(rules_shared, handle);
+    let world = world_loop::start(world, mesh, events, metrics, &tasks, make)?;
+    tasks.spawn(tell_lives(shared.clone(), world.clone()));
+    let flows = Arc::new(Flows { shared, world: world.clone() });
+    Ok(Colosseum { world, flows })
+}
+
+/// Tells the world who lives, whenever that changes.
+async fn tell_lives(shared: Arc<Shared>, world: WorldHandle<ColosseumInput>) {
+    let mut peers = shared.mesh.watch_peers();
+    let mut told = BTreeSet::new();
+    loop {
+        let lives: BTreeSet<Life> = peers
+            .borrow_and_update()
+            .iter()
+            .map(|peer| (peer.record.node.clone(), peer.record.incarnation.0))
+            .collect();
+        if lives != told {
+            if !world.role(ColosseumInput::Living(lives.iter().cloned().collect())).await {
+                return;
+            }
+            told = lives;
+        }
+        if peers.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 impl Colosseum {
-    /// Saves and releases what it owns: the first half of leaving the mesh.
-    pub async fn leave(&self) {}
+    /// Saves and releases all battles, so that their members' owners have them go on elsewhere: the first half of leaving the
+    /// mesh. Waits for the saves, at most [`LEAVING`].
+    pub async fn leave(&self) {
+        let (reply, answer) = oneshot::channel();
+        if !self.world.role(ColosseumInput::Leave(reply)).await {
+            return;
+        }
+        let Ok(keepers) = answer.await else { return };
+        if tokio::time::timeout(LEAVING, futures_util::future::join_all(keepers)).await.is_err() {
+            tracing::warn!("not every battle could be released in time; it is taken over once this node is gone");
+        }
+    }
 }
 
 #[async_trait]
 impl Answers for Colosseum {
-    fn takes(&self, _family: &str) -> bool {
-        false
+    fn takes(&self, family: &str) -> bool {
+        family == "battle"
     }
 
     async fn answer(&self, call: IncomingCall) {
-        let refusal = CallRefusal::unknown_method(&call.method);
-        call.answer(Err(refusal));
+        let from = (call.from.clone(), call.incarnation.0);
+        let answer = self.flows.answer(from, &call.method, &call.body).await;
+        call.answer(answer);
     }
 }
 
-struct ColosseumRules;
-
-impl Rules for ColosseumRules {
-    type Input = ColosseumInput;
-
-    fn input(&mut self, _: &mut GameWorld, _: u64, input: ColosseumInput) {
-        match input {}
+impl Flows {
+    async fn answer(&self, from: Life, method: &str, body: &[u8]) -> Result<Bytes, CallRefusal> {
+        let nothing = |()| Bytes::new();
+        match method {
+            name if name == BATTLE_OPEN.name => {
+                let ask: BattleOpen = unpack(body)?;
+                is_owner(&from, &ask.opener.node)?;
+                self.open(from, ask).await.map(|number| pack(&number))
+            }
+            name if name == BATTLE_JOIN.name => {
+                let BattleJoin { battle, fighter } = unpack(body)?;
+                is_owner(&from, &fighter.node)?;
+                let event = Event::Join(fighter, from.1);
+                self.happens(battle, from, event).await.map(nothing)
+            }
+            name if name == BATTLE_ACT.name => {
+                let BattleAct { battle, actor, blow, target, cause } = unpack(body)?;
+                self.happens(battle, from, Event::Act { actor, blow, target, cause }).await.map(nothing)
+            }
+            name if name == BATTLE_LEAVE.name => {
+                let BattleLeave { battle, object } = unpack(body)?;
+                self.happens(battle, from, Event::Leave(object)).await.map(nothing)
+            }
+            name if name == BATTLE_RESUME.name => self.resume(unpack(body)?).await.map(nothing),
+            other => Err(CallRefusal::unknown_method(other)),
+        }
     }
+}
 
-    fn ticked(&mut self, _: &mut GameWorld, _: u64, _: &TickOutput, _: Vec<CellFrame>) {}
+fn is_owner((from, _): &Life, named: &NodeId) -> Result<(), CallRefusal> {
+    if from == named {
+        return Ok(());
+    }
+    Err(CallRefusal::new(codes::FORBIDDEN, format!("{from} does not speak for a fighter of {named}")))
 }

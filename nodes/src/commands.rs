@@ -4,6 +4,7 @@ pub mod node;
 pub mod up;
 
 pub mod bots;
+pub mod content;
 pub mod estate;
 pub mod status;
 pub mod store;

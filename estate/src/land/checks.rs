@@ -10,6 +10,7 @@ use cartographer::geometry::{Chunk, ObjectId, Tile};
 use super::deed::{self, DeedDocument, Stand};
 use super::footprint::tile_in_chunk;
 use super::holding::{self, HoldingDocument};
+use super::nature::{self, Nature};
 use super::object::{self, ObjectDocument};
 use super::{Grounds, HOLDING_CHUNKS};
 use crate::document::{Document, decode};
@@ -57,6 +58,9 @@ pub fn disagreements(documents: &BTreeMap<String, Stored>, grounds: &dyn Grounds
         } else {
             BTreeSet::new()
         };
+        if object.kind == nature::SORT && (Nature::of(object).is_none() || own.len() != 1) {
+            wrong.push(format!("{key} is no natural object: {:?} on {own:?}", object.data));
+        }
         let told = by_deeds.remove(&object.id).unwrap_or_default();
         if own != told {
             wrong.push(format!("{key} stands on {own:?}, but by the deeds on {told:?}"));

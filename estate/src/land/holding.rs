@@ -62,7 +62,7 @@ impl HoldingDocument {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HoldingEffect {
-    /// It comes into being with its first chunk. Refused as [`codes::TAKEN`] if the id is or was another's.
+    /// It comes into being with its first chunk. Refused as [`codes::TAKEN`] if the id is or was another's, or has chunks.
     Found {
         /// Whose it is.
         owner: ObjectId,
@@ -163,7 +163,9 @@ impl Kind for HoldingKind {
     fn apply(&self, document: &mut HoldingDocument, effect: &HoldingEffect) -> Result<(), Refusal> {
         match effect {
             HoldingEffect::Found { owner, chunk, since_s, paid_until_s } => {
-                if document.owner != ObjectId(0) {
+                // Who has given up all of it may begin anew: deeds that still point here are not listed.
+                let again = document.owner == *owner && document.chunks.is_empty();
+                if document.owner != ObjectId(0) && !again {
                     return Err(Refusal::new(codes::TAKEN, format!("holding id {} is or was another's", document.id)));
                 }
                 document.owner = *owner;

@@ -86,6 +86,9 @@ pub enum ObjectEffect {
         at: Footprint,
         /// Who must have built it.
         builder: Option<ObjectId>,
+        /// Fields that its data must have, else it is refused as [`codes::CHANGED`].
+        #[serde(default, skip_serializing_if = "Map::is_empty")]
+        expected: Map<String, Value>,
     },
     /// It moves. Refused as `Remove` is, and as [`codes::CHANGED`] if it stands elsewhere than was read.
     Move {
@@ -100,6 +103,13 @@ pub enum ObjectEffect {
     },
     /// Fields of its data are set; those set to null go. Refused as [`codes::MISSING`] or [`codes::TOO_LARGE`].
     Change {
+        /// The fields.
+        set: Map<String, Value>,
+    },
+    /// The same, if its data is as it was read; else refused as [`codes::CHANGED`].
+    Swap {
+        /// Fields that its data must have; null: that it must not have.
+        expected: Map<String, Value>,
         /// The fields.
         set: Map<String, Value>,
     },
@@ -162,8 +172,9 @@ impl Kind for ObjectKind {
     fn apply(&self, document: &mut ObjectDocument, effect: &ObjectEffect) -> Result<(), Refusal> {
         match effect {
             ObjectEffect::Create(creation) => create(document, creation),
-            ObjectEffect::Remove { op, at, builder } => {
+            ObjectEffect::Remove { op, at, builder, expected } => {
                 check_standing(document, at, *builder)?;
+                check_unchanged(document, expected)?;
                 document.kind = String::new();
                 document.data = Map::new();
                 document.rest = Map::new();
@@ -177,6 +188,11 @@ impl Kind for ObjectKind {
                 Ok(())
             }
             ObjectEffect::Change { set } => change(document, set),
+            ObjectEffect::Swap { expected, set } => {
+                check_there(document)?;
+                check_unchanged(document, expected)?;
+                change(document, set)
+            }
         }
     }
 
@@ -194,10 +210,24 @@ fn create(document: &mut ObjectDocument, creation: &Creation) -> Result<(), Refu
     check_data(document)
 }
 
-fn check_standing(document: &ObjectDocument, at: &Footprint, builder: Option<ObjectId>) -> Result<(), Refusal> {
-    if !document.stands() {
-        return Err(Refusal::new(codes::MISSING, format!("there is no object {}", document.id)));
+fn check_there(document: &ObjectDocument) -> Result<(), Refusal> {
+    if document.stands() {
+        return Ok(());
     }
+    Err(Refusal::new(codes::MISSING, format!("there is no object {}", document.id)))
+}
+
+/// Refuses unless the data has these fields as they were read.
+fn check_unchanged(document: &ObjectDocument, expected: &Map<String, Value>) -> Result<(), Refusal> {
+    let same = |(name, value): (&String, &Value)| document.data.get(name).unwrap_or(&Value::Null) == value;
+    if expected.iter().all(same) {
+        return Ok(());
+    }
+    Err(Refusal::new(codes::CHANGED, format!("object {} is not as it was read", document.id)))
+}
+
+fn check_standing(document: &ObjectDocument, at: &Footprint, builder: Option<ObjectId>) -> Result<(), Refusal> {
+    check_there(document)?;
     if document.footprint != *at {
         return Err(Refusal::new(codes::CHANGED, format!("object {} stands elsewhere than was read", document.id)));
     }
@@ -209,9 +239,7 @@ fn check_standing(document: &ObjectDocument, at: &Footprint, builder: Option<Obj
 }
 
 fn change(document: &mut ObjectDocument, set: &Map<String, Value>) -> Result<(), Refusal> {
-    if !document.stands() {
-        return Err(Refusal::new(codes::MISSING, format!("there is no object {}", document.id)));
-    }
+    check_there(document)?;
     for (name, value) in set {
         if value.is_null() {
             document.data.remove(name);

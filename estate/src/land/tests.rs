@@ -24,6 +24,7 @@ use crate::transaction::{
 mod broken;
 mod claiming;
 mod footprints;
+mod natural;
 mod working;
 
 const ISLAND: IslandId = IslandId(7);

@@ -101,7 +101,8 @@ pub async fn demolish(
         let tiles = object.footprint.by_chunk(object.island);
         let survey = Survey::of(transactions, tiles.keys().copied()).await?;
         let builder = only_builder(by, &survey, tiles.keys().copied());
-        let effect = ObjectEffect::Remove { op, at: object.footprint.clone(), builder };
+        let at = object.footprint.clone();
+        let effect = ObjectEffect::Remove { op, at, builder, expected: Map::new() };
         let vacate = |(chunk, tiles)| (chunk, vec![DeedAct::Vacate { object: id, tiles }]);
         let mut parts = survey.parts(by, tiles.into_iter().map(vacate).collect());
         parts.push(Part::new::<ObjectKind>(object::key(id), &effect));
@@ -223,7 +224,8 @@ async fn on_tile(
     }
 }
 
-/// Sets fields of what the game keeps about an object; those set to null go. One compare-and-swap.
+/// Sets fields of what the game keeps about an object; those set to null go. One compare-and-swap. Whoever must not
+/// overwrite another's change takes an [`ObjectEffect::Swap`] as a part of a transaction.
 ///
 /// Refused: [`codes::MISSING`], [`codes::TOO_LARGE`]. Who may do it is the game's to decide.
 pub async fn change(
@@ -259,7 +261,7 @@ pub async fn deed(
 
 /// The answer, or [`codes::CHANGED`] where deeds disagree with an object that has moved or gone since it was read: deeds are
 /// marked before objects, so they tell first.
-async fn or_changed(
+pub(super) async fn or_changed(
     transactions: &Transactions,
     read: &ObjectDocument,
     result: Result<(), TransactionError>,
@@ -271,11 +273,11 @@ async fn or_changed(
     result
 }
 
-fn missing(id: ObjectId) -> Refusal {
+pub(super) fn missing(id: ObjectId) -> Refusal {
     Refusal::new(codes::MISSING, format!("there is no object {id}"))
 }
 
-fn check_by(by: By) -> Result<(), Refusal> {
+pub(super) fn check_by(by: By) -> Result<(), Refusal> {
     match by {
         By::Player(id) => check_id("a player", id),
         By::World => Ok(()),
@@ -290,7 +292,7 @@ fn only_builder(by: By, survey: &Survey, chunks: impl Iterator<Item = Chunk>) ->
     }
 }
 
-fn check_within(grounds: &dyn Grounds, island: IslandId, tile: Tile) -> Result<(), Refusal> {
+pub(super) fn check_within(grounds: &dyn Grounds, island: IslandId, tile: Tile) -> Result<(), Refusal> {
     let Some(size) = grounds.size(island) else {
         return Err(Refusal::new(codes::OUTSIDE, format!("there is no island {island}")));
     };

@@ -1,5 +1,5 @@
 //! Land under every schedule within bounds: deaths, pauses, lost, late and doubled calls while things are built, taken down
-//! and moved, and while land is claimed.
+//! and moved, while natural objects are used up and grow again, and while land is claimed.
 //!
 //! Every driver asks for its operation twice in a row. What a scenario is and how a failure is repeated stands in
 //! `estate::schedules`. A test here NEVER times anything: counts are printed
@@ -7,6 +7,8 @@
 #![allow(clippy::expect_used)]
 
 mod works;
+
+mod nature;
 
 mod claims;
 
@@ -18,6 +20,7 @@ use cartographer::geometry::{Chunk, IslandId, ObjectId, Tile};
 use estate::document::{Document, Migration, decode};
 use estate::land::checks::disagreements;
 use estate::land::claims::{Claim, Extension, claim as claim_land, extend, give_away, give_up, pay};
+use estate::land::nature::{Gathering, Growth, Nature, gather, restore};
 use estate::land::works::{Building, build, demolish, move_to};
 use estate::land::{By, Footprint, Grounds, HoldingDocument, ObjectDocument, Rotation, kinds};
 use estate::schedules::{Bounds, End, Report, Scenario, explore};
@@ -35,8 +38,9 @@ const OBJECT: ObjectId = ObjectId(10);
 const NOW_S: u64 = 1_000_000;
 const COINS: i64 = 10;
 const PRICE: i64 = 3;
+const REGROW_S: u64 = 100;
 
-/// An even island.
+/// An even island with one tree.
 struct Plain;
 
 impl Grounds for Plain {
@@ -48,10 +52,14 @@ impl Grounds for Plain {
         self.size(island).is_some_and(|size| tile.is_within(size))
     }
 
-    fn natural(&self, _island: IslandId, _tile: Tile) -> u32 {
-        0
+    fn natural(&self, island: IslandId, tile: Tile) -> u32 {
+        if island == ISLAND && tile == TREE { TREE_NUMBER } else { 0 }
     }
 }
+
+/// Where the one natural object grows, far from where all else is done.
+const TREE: Tile = Tile::new(100, 100);
+const TREE_NUMBER: u32 = 7;
 
 /// What operations cost, as far as land is concerned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -121,6 +129,8 @@ enum Ask {
     Build { by: ObjectId, id: ObjectId, footprint: Footprint },
     Demolish { by: ObjectId },
     Move { x: u16, y: u16 },
+    Gather { by: ObjectId, id: ObjectId, strokes: u32, now_s: u64 },
+    Restore { seen: Nature },
     Claim { owner: ObjectId, holding: ObjectId, now_s: u64 },
     Extend { by: ObjectId, holding: ObjectId },
     Pay { holding: ObjectId, now_s: u64 },
@@ -146,6 +156,12 @@ impl Ask {
                 let to = (Tile::new(x, y), Rotation::R90);
                 move_to(node, &Plain, op, By::Player(ANN), OBJECT, to, &price()).await
             }
+            Ask::Gather { by, id, strokes, now_s } => {
+                let (natural, name, growth) = (TREE_NUMBER, "pine".to_owned(), Growth { strokes, regrow_s: REGROW_S });
+                let gathering = Gathering { id, island: ISLAND, tile: TREE, natural, name, growth, now_s };
+                gather(node, &Plain, op, By::Player(by), &gathering, &price()).await
+            }
+            Ask::Restore { seen } => restore(node, op, OBJECT, &seen, &[]).await,
             Ask::Claim { owner, holding, now_s } => {
                 let claim = Claim { holding, chunk, owner, now_s, paid_until_s: now_s + 10 };
                 claim_land(node, &Plain, op, &claim, &[]).await
@@ -192,6 +208,7 @@ impl Told {
                 "owned" => "owned",
                 "missing" => "missing",
                 "unpaid" => "unpaid",
+                "changed" => "changed",
                 _ => "other",
             },
             Err(_) => "error",
@@ -234,7 +251,10 @@ async fn setup(store: Arc<dyn Store>, before: Vec<Ask>) {
 }
 
 fn works_in(asks: &[Ask]) -> i64 {
-    asks.iter().filter(|ask| matches!(ask, Ask::Build { .. } | Ask::Demolish { .. } | Ask::Move { .. })).count() as i64
+    let works = |ask: &&Ask| {
+        matches!(ask, Ask::Build { .. } | Ask::Demolish { .. } | Ask::Move { .. } | Ask::Gather { .. })
+    };
+    asks.iter().filter(works).count() as i64
 }
 
 /// A scenario: what was before, and who asks for what. Drivers with the same operation id ask for the same thing.

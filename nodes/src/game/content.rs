@@ -2,9 +2,17 @@
 //!
 //! The files that come with the program are built in; another folder of the same six files may take their place. Content
 //! is checked as a whole when it is read: what refers to nothing, cannot be made or makes no sense is an error that names
-//! file, line and field. It NEVER changes while a node runs.
+//! file, line and field, and all of them are told at once. It NEVER changes while a node runs.
+
+mod read;
+
+mod check;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -190,18 +198,37 @@ pub enum ContentError {
         #[source]
         source: std::io::Error,
     },
-    /// A file says what makes no sense.
-    #[error("{file}:{line}: {field}: {problem}")]
-    Wrong {
-        /// Which.
-        file: String,
-        /// The line, from 1.
-        line: usize,
-        /// The field, such as `recipes.axe.takes`.
-        field: String,
-        /// What is wrong, and what to do.
-        problem: String,
-    },
+    /// Files say what makes no sense: everything that was found, by file and line.
+    #[error("{}", lines(.0))]
+    Wrong(Vec<Wrong>),
+}
+
+/// Something in a file that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wrong {
+    /// Which file.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The field, such as `axe.takes.wood`.
+    pub field: String,
+    /// What is wrong, and what to do.
+    pub problem: String,
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Wrong { file, line, field, problem } = self;
+        if field.is_empty() {
+            write!(f, "{file}:{line}: {problem}")
+        } else {
+            write!(f, "{file}:{line}: {field}: {problem}")
+        }
+    }
+}
+
+fn lines(all: &[Wrong]) -> String {
+    all.iter().map(Wrong::to_string).collect::<Vec<_>>().join("\n")
 }
 
 const FILES: [(&str, &str); 6] = [
@@ -226,32 +253,18 @@ impl Content {
 
     /// Reads the six files of a folder.
     pub fn open(folder: &Path) -> Result<Arc<Content>, ContentError> {
-        let mut texts = Vec::new();
-        for (name, _) in FILES {
-            let path = folder.join(name);
-            let file = path.display().to_string();
-            let text = std::fs::read_to_string(&path);
-            texts.push((file.clone(), text.map_err(|source| ContentError::Read { file, source })?));
+        let mut texts = FILES.map(|(name, _)| (folder.join(name).display().to_string(), String::new()));
+        for (file, text) in &mut texts {
+            let found = std::fs::read_to_string(&*file);
+            *text = found.map_err(|source| ContentError::Read { file: file.clone(), source })?;
         }
         Ok(Arc::new(Content::read(&texts)?))
     }
 
-    fn read(texts: &[(String, String)]) -> Result<Content, ContentError> {
-        fn part<T: for<'a> Deserialize<'a>>(texts: &[(String, String)], index: usize) -> Result<T, ContentError> {
-            let (file, text) = &texts[index];
-            toml::from_str(text).map_err(|error| {
-                let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
-                let (file, field) = (file.clone(), String::new());
-                ContentError::Wrong { file, line, field, problem: error.message().to_owned() }
-            })
-        }
-        Ok(Content {
-            items: part(texts, 0)?,
-            naturals: part(texts, 1)?,
-            facilities: part(texts, 2)?,
-            recipes: part(texts, 3)?,
-            species: part(texts, 4)?,
-            tuning: part(texts, 5)?,
-        })
+    /// Reads the six texts, each with the file's name for errors, in the order of [`FILES`].
+    fn read(texts: &[(String, String); 6]) -> Result<Content, ContentError> {
+        let (content, sources) = read::all(texts).map_err(ContentError::Wrong)?;
+        let wrong = check::all(&content, &sources);
+        if wrong.is_empty() { Ok(content) } else { Err(ContentError::Wrong(wrong)) }
     }
 }

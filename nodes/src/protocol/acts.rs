@@ -233,3 +233,63 @@ acts! {
     /// Asks for the bag; a `bag` message follows.
     "bag" => Bag {},
 }
+
+impl Act {
+    /// The goods that it names.
+    fn wares(&self) -> Option<&Wares> {
+        match self {
+            Act::Put { wares, .. } | Act::Take { wares, .. } | Act::Offer { wares, .. } | Act::Gift { wares, .. } => {
+                Some(wares)
+            }
+            _ => None,
+        }
+    }
+
+    /// A client names at most [`MAX_WARES`] stacks and as many uniques; what a server tells may be longer.
+    pub(super) fn bounded(self) -> Result<Act, Malformed> {
+        match self.wares() {
+            Some(wares) if wares.stacks.len().max(wares.uniques.len()) > MAX_WARES => Err(Malformed::TooLong("wares")),
+            _ => Ok(self),
+        }
+    }
+}
+
+/// One of each act, with arguments of every length; for tests and vectors.
+#[cfg(test)]
+pub(super) fn samples() -> Vec<Act> {
+    let wares = Wares {
+        stacks: vec![("wood".to_owned(), 12), ("stone".to_owned(), 300)],
+        uniques: vec![("0123456789abcdef0123456789abcdef-0".to_owned(), "axe".to_owned())],
+    };
+    let (object, player, party, trade) = (1_125_899_906_842_624, 9_000_000, 3, MAX_NUMBER - 1);
+    vec![
+        Act::Gather { x: 100, y: 4_095 },
+        Act::Craft { recipe: "axe".to_owned() },
+        Act::Eat { item: "berry".to_owned() },
+        Act::Build { facility: "box".to_owned(), x: 101, y: 50, turned: 3 },
+        Act::Demolish { object },
+        Act::Use { object },
+        Act::Put { object, wares: wares.clone() },
+        Act::Take { object, wares: wares.clone() },
+        Act::Look { object },
+        Act::Claim {},
+        Act::GiveUp {},
+        Act::Attack { target: object },
+        Act::Join { battle: 77 },
+        Act::Blow { blow: 2, target: object },
+        Act::Flee {},
+        Act::Trade { player },
+        Act::Offer { trade, wares: wares.clone() },
+        Act::Consent { trade, round: 4 },
+        Act::Withdraw { trade },
+        Act::Gift { player, wares },
+        Act::Invite { player },
+        Act::Enter { party },
+        Act::Leave {},
+        Act::Lead { player },
+        Act::Dissolve {},
+        Act::Chat { channel: 1, text: "Żółw, hello".to_owned() },
+        Act::Sail { island: 4 },
+        Act::Bag {},
+    ]
+}

@@ -154,7 +154,7 @@ impl ClientMessage {
         let arguments = count.checked_sub(4).ok_or(Malformed::Fields("act"))?;
         let number = reader.below(super::acts::MAX_NUMBER, "number");
         let (op, act) = Act::read(reader, op, arguments).ok_or(Malformed::Fields("act"))?;
-        Ok((op, number.and_then(|number| Ok(Command::Act { number, act: act? }))))
+        Ok((op, number.and_then(|number| Ok(Command::Act { number, act: act?.bounded()? }))))
     }
 
     fn read_walk(reader: &mut Reader<'_>, count: usize) -> Result<Command, Malformed> {
@@ -217,6 +217,7 @@ fn expect_fields(count: usize, expected: usize, what: &'static str) -> Result<()
 
 #[cfg(test)]
 mod tests {
+    use super::super::acts;
     use super::*;
 
     fn check(message: ClientMessage) {
@@ -254,19 +255,85 @@ mod tests {
         assert!(matches!(ClientMessage::decode(b"hello"), Err(Malformed::Expected(_))));
     }
 
+    fn command(number: u64, act: Act) -> ClientMessage {
+        ClientMessage::Command { seq: 8, command: Command::Act { number, act } }
+    }
+
+    #[test]
+    fn every_act_survives_the_wire_and_none_is_forgotten_here() {
+        let samples = acts::samples();
+        let named: Vec<&str> = samples.iter().map(Act::op).collect();
+        assert_eq!(named, acts::ACTS);
+        for act in samples {
+            check(command(3 << 20, act.clone()));
+            check(command(acts::MAX_NUMBER - 1, act));
+        }
+        check(command(0, Act::Put { object: 0, wares: acts::Wares::default() }));
+    }
+
+    #[test]
+    fn an_act_with_arguments_of_another_number_or_kind_is_answered_as_such() {
+        for act in acts::samples() {
+            let op = act.op();
+            let refused = |bytes: &[u8], why: &str| {
+                let decoded = ClientMessage::decode(bytes);
+                let told = matches!(&decoded, Err(Malformed::BadArguments { seq: 8, op: named, .. }) if *named == op);
+                assert!(told, "{op} with {why}: {decoded:?}");
+            };
+            let bytes = command(5, act).encode();
+            let mut more = bytes.to_vec();
+            more[0] += 1;
+            more.push(0);
+            refused(&more, "an argument too many");
+            let mut huge = bytes.to_vec();
+            let number_at = 4 + op.len();
+            assert_eq!(huge[number_at], 5);
+            huge.splice(number_at..=number_at, [0xcf, 0, 0x20, 0, 0, 0, 0, 0, 0]);
+            refused(&huge, "a number of 2^53");
+            huge.splice(number_at..number_at + 9, [0xa1, b'x']);
+            refused(&huge, "a text for its number");
+        }
+        // [2, 8, "bag"]: not even a number.
+        assert!(ClientMessage::decode(&[0x93, 2, 8, 0xa3, b'b', b'a', b'g']).is_err());
+    }
+
+    #[test]
+    fn lists_and_texts_of_acts_are_bounded() {
+        let refused = |act: Act| {
+            let decoded = ClientMessage::decode(&command(1, act).encode());
+            let long = |why: &Malformed| matches!(why, Malformed::TooLong(_));
+            assert!(matches!(&decoded, Err(Malformed::BadArguments { why, .. }) if long(why)), "{decoded:?}");
+        };
+        refused(Act::Chat { channel: 0, text: "x".repeat(acts::MAX_CHAT_BYTES + 1) });
+        check(command(1, Act::Chat { channel: 0, text: "x".repeat(acts::MAX_CHAT_BYTES) }));
+        let stacks = |count: usize| acts::Wares { stacks: vec![("w".to_owned(), 1); count], uniques: vec![] };
+        refused(Act::Gift { player: 1, wares: stacks(acts::MAX_WARES + 1) });
+        check(command(1, Act::Gift { player: 1, wares: stacks(acts::MAX_WARES) }));
+        let uniques = vec![("s".to_owned(), "i".to_owned()); acts::MAX_WARES + 1];
+        refused(Act::Put { object: 1, wares: acts::Wares { stacks: vec![], uniques } });
+        let stacks = vec![("w".repeat(acts::MAX_NAME_BYTES + 1), 1)];
+        refused(Act::Take { object: 1, wares: acts::Wares { stacks, uniques: vec![] } });
+    }
+
     #[test]
     fn no_bytes_make_the_decoder_panic() {
-        let seed =
-            ClientMessage::Command { seq: 7, command: Command::Walk { from: (1, 2), to: (3, 4), speed: 5 } }.encode();
+        let walk = Command::Walk { from: (1, 2), to: (3, 4), speed: 5 };
+        let mut seeds = vec![ClientMessage::Command { seq: 7, command: walk }.encode()];
+        seeds.extend(acts::samples().into_iter().map(|act| command(1 << 40, act).encode()));
         let mut state = 1_u64;
-        for _ in 0..20_000 {
-            let mut bytes = seed.to_vec();
-            for _ in 0..3 {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                let at = (state >> 33) as usize % bytes.len();
-                bytes[at] = (state >> 20) as u8;
+        for seed in seeds {
+            for _ in 0..5_000 {
+                let mut bytes = seed.to_vec();
+                for _ in 0..3 {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    let at = (state >> 33) as usize % bytes.len();
+                    bytes[at] = (state >> 20) as u8;
+                }
+                if let Ok(message) = ClientMessage::decode(&bytes) {
+                    // Whatever passes is a message that survives its own encoding.
+                    assert_eq!(ClientMessage::decode(&message.encode()), Ok(message));
+                }
             }
-            let _ = ClientMessage::decode(&bytes);
         }
     }
 }

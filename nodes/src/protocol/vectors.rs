@@ -21,6 +21,14 @@ fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
+/// One of each act, by its name.
+fn act_messages() -> impl Iterator<Item = (&'static str, ClientMessage)> {
+    let numbered = acts::samples().into_iter().zip(3 << 20..);
+    numbered
+        .zip(100..)
+        .map(|((act, number), seq)| (act.op(), ClientMessage::Command { seq, command: Command::Act { number, act } }))
+}
+
 fn client_messages() -> Vec<(&'static str, ClientMessage)> {
     let hello = |token: &str, kind| ClientMessage::Hello { protocol: PROTOCOL, token: token.to_owned(), kind };
     let walk = |from, to, speed| Command::Walk { from, to, speed };
@@ -34,6 +42,9 @@ fn client_messages() -> Vec<(&'static str, ClientMessage)> {
         ("ping", ClientMessage::Ping { t: 1_234_567_890_123 }),
         ("ping with a negative number", ClientMessage::Ping { t: -2 }),
     ]
+    .into_iter()
+    .chain(act_messages())
+    .collect()
 }
 
 fn walking() -> Motion {
@@ -44,6 +55,76 @@ fn shown(id: u64, epoch: u64, version: u64, motion: Motion) -> Shown {
     let view = Arc::new(View { name: format!("Ayu{id}"), hue: 210, ..View::default() });
     Shown { id, epoch, version, motion, view }
 }
+
+/// A view as the game makes it.
+fn seen(body: &crate::game::Body) -> Arc<View> {
+    let crate::game::View { kind, name, hue, pose, health, tie, detail } = cartographer::world::Body::view(body);
+    Arc::new(View { kind, name, hue, pose, health, tie, detail })
+}
+
+/// One object of each kind.
+fn kinds() -> Vec<Shown> {
+    use crate::game::battle::{Battle, Exchange};
+    use crate::game::thing::{Thing, state};
+    use crate::game::{Body, animal::Animal, player::Player, pose};
+    let player = Player { name: "Ayu".to_owned(), hue: 210, health: 80, party: 77, battle: 0 };
+    let fights = Player { battle: 901, ..player.clone() };
+    let species = "wild_boar".to_owned();
+    let animal = Animal { species, hue: 30, pose: pose::HUNTS, health: 100, herd: 4, battle: 0 };
+    let (facility, builder) = ("hearth".to_owned(), 42);
+    let hearth = Thing::Facility { facility, state: state::LIT, builder, extent: (2, 2, 1) };
+    let stump = Thing::Nature { natural: "pine".to_owned(), state: state::USED_UP, left: 0 };
+    let blow =
+        Exchange { number: 6, actor: 42, blow: 2, target: 5_000, harm: 24, reaction: 3, back: 9, cause: 3 << 20 };
+    let flight = Exchange { number: 7, actor: 5_000, blow: 3, target: 5_000, harm: 0, reaction: 6, back: 0, cause: 0 };
+    let battle = Battle { members: vec![(42, 0, 71), (5_000, 1, 40)], exchanges: vec![blow, flight] };
+    let bodies = [
+        Body::Player(player),
+        Body::Player(fights),
+        Body::Animal(animal),
+        Body::Thing(hearth),
+        Body::Thing(stump),
+        Body::Thing(Thing::Land { holding: 42 }),
+        Body::Battle(battle),
+        Body::Battle(Battle::default()),
+    ];
+    let still = |at: i32| Motion::still(25_600 + 256 * at, 12_800, 61_000);
+    bodies
+        .iter()
+        .zip(0..)
+        .map(|(body, at)| Shown { view: seen(body), ..shown(50 + at as u64, 1, 1, still(at)) })
+        .collect()
+}
+
+fn wares() -> Wares {
+    Wares {
+        stacks: vec![("stone".to_owned(), 2), ("wood".to_owned(), 1_000)],
+        uniques: vec![("0123456789abcdef0123456789abcdef-0".to_owned(), "axe".to_owned())],
+    }
+}
+
+/// What is told of bags, boxes, people and trades.
+fn living_messages() -> Vec<(&'static str, ServerMessage)> {
+    let (name, text) = ("Ayu".to_owned(), "Żółw!".to_owned());
+    let mine = Side { wares: wares(), consents: true };
+    let trade =
+        TradeState { trade: 88, other: 43, name: name.clone(), round: 3, mine, theirs: Side::default(), state: 0 };
+    let members = vec![(42, name.clone()), (43, "Mina".to_owned())];
+    vec![
+        ("keyframe with an object of each kind", ServerMessage::Frame(frame(true, 61_005, Content::Keyframe(kinds())))),
+        ("answer: done, and made", ServerMessage::Answer { seq: 10, outcome: Outcome::Made { number: MADE } }),
+        ("bag", ServerMessage::Bag { wares: wares(), experience: 1_250, health: 88 }),
+        ("an empty bag", ServerMessage::Bag { wares: Wares::default(), experience: 0, health: 0 }),
+        ("store", ServerMessage::Store { object: MADE, wares: wares() }),
+        ("chat", ServerMessage::Chat { channel: 2, player: 43, name, text }),
+        ("party", ServerMessage::Party { party: 77, leader: 42, members }),
+        ("no party", ServerMessage::Party { party: 0, leader: 0, members: vec![] }),
+        ("trade", ServerMessage::Trade(trade)),
+        ("note", ServerMessage::Note { code: "island_sinks".to_owned(), text: "sail away".to_owned(), number: 120 }),
+    ]
+}
+
+const MADE: u64 = (1 << 51) - 1;
 
 const PUBLISHER: u64 = 197_568_495_619;
 
@@ -104,6 +185,9 @@ fn server_messages() -> Vec<(&'static str, ServerMessage)> {
             ServerMessage::Farewell { code: codes::DRAINING.to_owned(), text: "this frontend goes down".to_owned() },
         ),
     ]
+    .into_iter()
+    .chain(living_messages())
+    .collect()
 }
 
 fn welcome() -> Welcome {
@@ -128,6 +212,8 @@ fn lenient() -> Vec<(&'static str, &'static str, &'static str)> {
         ("ping in 64-bit form", "client", "9204d30000000000000007"),
         ("stop with a 32-bit number", "client", "dd0000000302ce00000002a473746f70"),
         ("pong with a field of the future", "server", "95680705c08101c3"),
+        ("a note with a field of the future", "server", "9571a46c6f6f74a007c0"),
+        ("claim with a 64-bit number", "client", "940201a5636c61696dcf0000000000300000"),
     ]
 }
 
@@ -144,6 +230,11 @@ fn malformed() -> Vec<(&'static str, &'static str, &'static str)> {
         ("an array that claims four billion elements", "client", "dd00000000ffffffff"),
         ("a walk with a fraction", "client", "980201a477616c6bcb3ff800000000000000000000"),
         ("a pong without its time", "server", "926807"),
+        ("a claim without its number", "client", "930201a5636c61696d"),
+        ("a claim with a number of 2^53", "client", "940201a5636c61696dcf0020000000000000"),
+        ("a chat that says a number", "client", "960201a463686174010005"),
+        ("a bag of one list", "server", "946c91900064"),
+        ("a trade without its state", "server", "977058022ba0019290909200"),
         ("a frame of a publisher beyond 2^48", "server", "980acf0001000000000000010301000090"),
     ]
 }

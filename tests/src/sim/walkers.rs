@@ -4,12 +4,10 @@
 //! writes to it is parsed and kept. It checks nothing itself.
 
 use std::collections::BTreeMap;
-use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use cartographer::geometry::ObjectId;
 use cartographer::ground::Ground;
 use cartographer::terrain::Terrain;
@@ -20,7 +18,7 @@ use nodes::client::sight::Sight;
 use nodes::frontend::connection::Gate;
 use nodes::frontend::players::FrontInput;
 use nodes::frontend::sessions::Sessions;
-use nodes::frontend::shard::{ClientId, Sink};
+use nodes::frontend::shard::ClientId;
 use nodes::methods::OpenSession;
 use nodes::protocol::{ClientMessage, Command, HelloKind, Motion, Outcome, PROTOCOL, ServerMessage, UNITS_PER_TILE};
 use rand::rngs::StdRng;
@@ -30,6 +28,7 @@ use uuid::Uuid;
 
 use super::SimConfig;
 use super::cluster::{Cluster, Frontends};
+use crate::pipe::{Pipe, within};
 
 /// How long a walker waits for an answer before it believes its frontend dead, in simulated milliseconds.
 const PATIENCE_MS: u64 = 3_000;
@@ -213,7 +212,7 @@ impl Walker {
             sleep(Duration::from_millis(LOOK_MS)).await;
             self.look(&mut visit).await;
             let silent = visit.waiting_since.is_some_and(|since| since.elapsed() > Duration::from_millis(PATIENCE_MS));
-            if visit.over || silent || visit.process.stopped() || visit.pipe.closed.load(Ordering::SeqCst) {
+            if visit.over || silent || visit.process.stopped() || visit.pipe.closed() {
                 visit.say(FrontInput::Detach(visit.id));
                 return;
             }
@@ -313,53 +312,6 @@ impl Visit {
         if !self.process.stopped() {
             self.sessions.try_role(input);
         }
-    }
-}
-
-/// Waits for an answer as a client does: until it comes, the process ends, or patience does.
-async fn within<T>(process: &Tasks, patience_ms: u64, answer: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        biased;
-        answered = answer => Some(answered),
-        () = process.until_stopped() => None,
-        () = sleep(Duration::from_millis(patience_ms)) => None,
-    }
-}
-
-/// A socket in memory. What is written is parsed into messages.
-#[derive(Default)]
-struct Pipe {
-    written: Mutex<Vec<u8>>,
-    closed: AtomicBool,
-}
-
-impl Sink for Pipe {
-    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = written.len();
-        slices.iter().for_each(|slice| written.extend_from_slice(slice));
-        Ok(written.len() - before)
-    }
-
-    fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-    }
-}
-
-impl Pipe {
-    fn take(&self) -> Vec<Bytes> {
-        let bytes = Bytes::from(std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner)));
-        let (mut messages, mut at) = (Vec::new(), 0);
-        while at + 2 <= bytes.len() {
-            let (head, length) = match bytes[at + 1] {
-                126 => (4, usize::from(u16::from_be_bytes([bytes[at + 2], bytes[at + 3]]))),
-                127 => (10, u64::from_be_bytes(std::array::from_fn(|i| bytes[at + 2 + i])) as usize),
-                short => (2, usize::from(short)),
-            };
-            messages.push(bytes.slice(at + head..at + head + length));
-            at += head + length;
-        }
-        messages
     }
 }
 

@@ -247,8 +247,11 @@ async fn a_claim_asked_for_again_has_the_same_answer_though_the_land_has_gone_to
     assert_eq!([mine().await, more().await, less().await, none().await], ["", "", "", ""]);
     assert_eq!((world.owner(chunk(1, 1)).await, world.owner(chunk(2, 1)).await), (Some(2), Some(3)));
     assert_eq!(code(world.claim(1, 1, 503, chunk(1, 1)).await), "misused");
-    assert_eq!(code(world.claim(7, 1, 500, chunk(8, 8)).await), "taken", "an id is used once");
-    assert_eq!(world.settled().await, ["deed/7/1/1", "deed/7/2/1", "holding/501", "holding/502"]);
+    assert_eq!(code(world.claim(7, 4, 500, chunk(8, 8)).await), "taken", "an id is one player's");
+    assert_eq!(code(world.claim(8, 1, 500, chunk(8, 8)).await), "", "who has given up all of it may begin anew");
+    assert_eq!(code(world.claim(9, 1, 500, chunk(9, 9)).await), "taken");
+    let keys = ["deed/7/1/1", "deed/7/2/1", "deed/7/8/8", "holding/500", "holding/501", "holding/502"];
+    assert_eq!(world.settled().await, keys);
 }
 
 #[tokio::test(start_paused = true)]

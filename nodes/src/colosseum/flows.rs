@@ -1,0 +1,375 @@
+//! What a colosseum waits for: taking fighters and posts, giving fighters back, paying spoils.
+//!
+//! Flows hold no world state; they ask the world and tell it. What is owed is done until it is answered, or the one to whom
+//! it is owed is gone for the directory; every other wait has a bound. Paying is one operation of the estate under a number
+//! derived from battle, animal and player, so that it happens once whoever does it and however often.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cartographer::geometry::{Epoch, ObjectId};
+use estate::goods::promise::{self, What};
+use estate::goods::{Goods, GoodsEffect, Place};
+use estate::post::{self, Claim, Held};
+use estate::transaction::{OperationId, Request, TransactionError, Transactions};
+use mesh::{CallError, CallRefusal};
+use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use super::hosted::{Hosting, room_of};
+use super::{ColosseumInput, Life, Reply, Reserved, Shared, keeper};
+use crate::game::combat::{Debt, Event, Room, Spoil};
+use crate::methods::living::{
+    BattleOpen, FIGHTER_FREED, FIGHTER_TAKE, Fighter, FighterFreed, FighterTake, Freed, Note, PEOPLE_NOTE,
+};
+use crate::methods::{pack, unpack};
+use crate::protocol::codes;
+use crate::world_loop::WorldHandle;
+
+/// The first pause after a call that was not answered, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+
+/// How often a spoil is tried to be paid: with the pauses, about ten minutes without documents.
+const PAYMENTS: u32 = 120;
+
+/// The kind of a battle's post.
+const POST: &str = "battle";
+
+/// The key of a battle's document.
+pub(super) fn key(number: u64) -> String {
+    post::key(POST, &number.to_string())
+}
+
+/// The flows that answer calls.
+pub(super) struct Flows {
+    pub(super) shared: Arc<Shared>,
+    pub(super) world: WorldHandle<ColosseumInput>,
+}
+
+impl Flows {
+    /// Something happens in a battle that is here.
+    pub(super) async fn happens(&self, number: u64, from: Life, event: Event) -> Result<(), CallRefusal> {
+        self.ask(|reply| ColosseumInput::Happens { number, from, event, reply }).await
+    }
+
+    async fn ask<T>(&self, input: impl FnOnce(Reply<T>) -> ColosseumInput) -> Result<T, CallRefusal> {
+        let gone = || CallRefusal::new(codes::UNAVAILABLE, "this colosseum has stopped");
+        let (reply, answer) = oneshot::channel();
+        if !self.world.role(input(reply)).await {
+            return Err(gone());
+        }
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Begins a battle; the answer is the number of the battle in which the target is.
+    pub(super) async fn open(&self, from: Life, ask: BattleOpen) -> Result<u64, CallRefusal> {
+        let number = ask.battle;
+        if self.ask(|reply| ColosseumInput::Reserve(number, reply)).await? == Reserved::Here {
+            let event = Event::Join(ask.opener, from.1);
+            return self.happens(number, from, event).await.map(|()| number);
+        }
+        let taken = self.take(&ask).await;
+        let began = match taken {
+            Ok(Taken::Ours(target)) => {
+                let began = self.begin(&from, &ask, target.clone()).await;
+                if began.is_err() {
+                    self.give_back(number, &target);
+                }
+                began.map(|()| number)
+            }
+            Ok(Taken::Fights(other)) => Ok(other),
+            Err(refusal) => Err(refusal),
+        };
+        if began != Ok(number) {
+            self.world.role(ColosseumInput::Forget(number)).await;
+        }
+        let other = began?;
+        if other != number {
+            return self.join_other(other, from, ask.opener).await;
+        }
+        Ok(number)
+    }
+
+    /// The target fights already: if that battle is here the opener joins it, else it goes on elsewhere.
+    async fn join_other(&self, other: u64, from: Life, opener: Fighter) -> Result<u64, CallRefusal> {
+        let event = Event::Join(opener, from.1);
+        match self.happens(other, from, event).await {
+            Err(refusal) if refusal.code != codes::MISSING => Err(refusal),
+            _ => Ok(other),
+        }
+    }
+
+    /// Takes the target from its owner.
+    async fn take(&self, ask: &BattleOpen) -> Result<Taken, CallRefusal> {
+        let BattleOpen { battle, target, target_node, .. } = ask;
+        let away = |why: String| CallRefusal::new(codes::UNAVAILABLE, why);
+        let life = self.shared.mesh.peers().get(target_node).map(|peer| peer.record.incarnation.0);
+        let life = life.ok_or_else(|| away(format!("{target_node} is not in the directory")))?;
+        let take = FighterTake { battle: *battle, object: *target };
+        match self.shared.mesh.call(target_node, &FIGHTER_TAKE, pack(&take)).await {
+            Ok(answer) => {
+                let fighter: Fighter = unpack(&answer)?;
+                let fighter = Fighter { object: *target, node: target_node.clone(), ..fighter };
+                Ok(Taken::Ours((fighter, life)))
+            }
+            Err(CallError::Refused { refusal, .. }) if refusal.code == codes::IN_BATTLE => {
+                let other = refusal.text.parse().ok().filter(|other| other != battle);
+                // Its owner says that it is in this very battle, which nobody runs: it is asked for again later.
+                let busy = || CallRefusal::new(codes::BUSY, "the target is just being taken");
+                other.map(Taken::Fights).ok_or_else(busy)
+            }
+            Err(CallError::Refused { refusal, .. }) if refusal.code != CallRefusal::DROPPED => Err(refusal),
+            Err(error) => {
+                // It may have been taken, and nobody but us would give it back.
+                let (shared, owner) = (self.shared.clone(), (target_node.clone(), life));
+                self.shared.tasks.spawn(async move { take_back(&shared, &owner, &take).await });
+                Err(away(error.to_string()))
+            }
+        }
+    }
+
+    /// Both are here: claims the post and hands the battle to the world.
+    async fn begin(&self, from: &Life, ask: &BattleOpen, target: (Fighter, u64)) -> Result<(), CallRefusal> {
+        let opener = (ask.opener.clone(), from.1);
+        let now = self.shared.mesh.now_ms();
+        let room = Room::open(ask.battle, (ask.island, ask.place), opener, target, now);
+        let room = room.map_err(|refused| CallRefusal::new(refused.code(), refused.to_string()))?;
+        let held = self.claim(ask.battle, |_| false).await?;
+        if !held.state.is_empty() {
+            let over = CallRefusal::new(codes::MISSING, "there was a battle of this number already");
+            self.put_down(ask.battle, held).await;
+            return Err(over);
+        }
+        self.host(room, held).await
+    }
+
+    /// Goes on with a battle whose colosseum is gone.
+    pub(super) async fn resume(&self, number: u64) -> Result<(), CallRefusal> {
+        if self.ask(|reply| ColosseumInput::Reserve(number, reply)).await? == Reserved::Here {
+            return Ok(());
+        }
+        let resumed = self.take_over(number).await;
+        if resumed.is_err() {
+            self.world.role(ColosseumInput::Forget(number)).await;
+        }
+        resumed
+    }
+
+    async fn take_over(&self, number: u64) -> Result<(), CallRefusal> {
+        let missing = || CallRefusal::new(codes::MISSING, "the battle is over");
+        let unread = |error: estate::document::DocumentError| CallRefusal::new(codes::UNAVAILABLE, error.to_string());
+        let found = post::find(&**self.shared.estate.store(), &key(number)).await.map_err(unread)?;
+        // Looked at before it is claimed, so that asking for battles that never were leaves nothing behind.
+        found.and_then(|document| room_of(&document.state)).ok_or_else(missing)?;
+        let living = self.shared.owners.living().await;
+        let held = self.claim(number, |owner| living.is_gone(owner)).await?;
+        let Some(room) = room_of(&held.state) else {
+            self.put_down(number, held).await;
+            return Err(missing());
+        };
+        tracing::info!(battle = number, epoch = held.epoch(), "a battle goes on here");
+        self.host(room.awake(self.shared.mesh.now_ms()), held).await
+    }
+
+    async fn claim(
+        &self,
+        number: u64,
+        is_gone: impl Fn(&post::Owner) -> bool + Send + Sync,
+    ) -> Result<Box<Held>, CallRefusal> {
+        let claimant = self.shared.claimant();
+        match post::claim(&**self.shared.estate.store(), &key(number), &claimant, is_gone).await {
+            Ok(Claim::Claimed(held)) => Ok(held),
+            Ok(Claim::HeldBy(owner)) => {
+                Err(CallRefusal::new(codes::BUSY, format!("{} looks after this battle", owner.node)))
+            }
+            Err(error) => Err(CallRefusal::new(codes::UNAVAILABLE, error.to_string())),
+        }
+    }
+
+    async fn host(&self, room: Room, held: Box<Held>) -> Result<(), CallRefusal> {
+        let (number, epoch) = (room.number, Epoch(held.epoch()));
+        let (keeper, keeping) = keeper::of(number, held);
+        let hosting = Box::new(Hosting { room, epoch, keeper });
+        // The keeper runs first: the world saves as soon as it has the battle. One that the world refuses ends by itself, and
+        // what it held is given up below.
+        let (asked, keeping) = (self.ask(|reply| ColosseumInput::Host(hosting, reply)).await, keeping);
+        match asked {
+            Ok(()) => {
+                let (store, world) = (self.shared.estate.store().clone(), self.world.clone());
+                self.shared.tasks.spawn(keeping.run(store, world));
+                Ok(())
+            }
+            Err(refusal) => {
+                keeping.put_down(&**self.shared.estate.store()).await;
+                Err(refusal)
+            }
+        }
+    }
+
+    async fn put_down(&self, number: u64, held: Box<Held>) {
+        let (_, keeping) = keeper::of(number, held);
+        keeping.put_down(&**self.shared.estate.store()).await;
+    }
+
+    /// Gives a fighter back as it was taken: the battle has not come to be.
+    fn give_back(&self, number: u64, (fighter, life): &(Fighter, u64)) {
+        let (shared, owner) = (self.shared.clone(), (fighter.node.clone(), *life));
+        let freed = as_taken(number, fighter);
+        self.shared.tasks.spawn(async move { free(&shared, &owner, &freed).await });
+    }
+}
+
+enum Taken {
+    Ours((Fighter, u64)),
+    Fights(u64),
+}
+
+/// Settles a debt in a flow of its own, and tells the world when that is done.
+pub(super) fn settle(shared: &Arc<Shared>, world: WorldHandle<ColosseumInput>, room: &Room, debt: Debt) {
+    let (number, shared) = (room.number, shared.clone());
+    tracing::debug!(battle = number, ?debt, "a debt is being settled");
+    let tasks = shared.tasks.clone();
+    match debt {
+        Debt::Spoil { animal, player } => {
+            let Some(spoil) = room.spoil(animal, player).cloned() else { return };
+            // It may have come to another node since the beast fell.
+            let node = room.member(player).map_or(spoil.node.clone(), |member| member.fighter.node.clone());
+            let spoil = Spoil { node, ..spoil };
+            tasks.spawn(async move {
+                pay(&shared, number, &spoil).await;
+                world.role(ColosseumInput::Settled(number, debt)).await;
+            });
+        }
+        Debt::Member(object) => {
+            let Some(member) = room.member(object) else { return };
+            let owner = (member.fighter.node.clone(), member.life);
+            let how = member.end().unwrap_or(Freed::Left);
+            let freed = FighterFreed { battle: number, object, health: member.fighter.health, how };
+            tasks.spawn(async move {
+                free(&shared, &owner, &freed).await;
+                world.role(ColosseumInput::Settled(number, debt)).await;
+            });
+        }
+    }
+}
+
+fn as_taken(battle: u64, fighter: &Fighter) -> FighterFreed {
+    FighterFreed { battle, object: fighter.object, health: fighter.health, how: Freed::Left }
+}
+
+/// A fighter may have been taken without our learning of it: asks again, and gives it back.
+async fn take_back(shared: &Shared, owner: &Life, take: &FighterTake) {
+    let mut pause = PAUSE.0;
+    while !shared.is_gone(owner) {
+        sleep(pause).await;
+        pause = (pause * 2).min(PAUSE.1);
+        match shared.mesh.call(&owner.0, &FIGHTER_TAKE, pack(take)).await {
+            Ok(answer) => {
+                let Ok(fighter) = unpack::<Fighter>(&answer) else { return };
+                return free(shared, owner, &as_taken(take.battle, &fighter)).await;
+            }
+            Err(CallError::UnknownPeer(_) | CallError::Stopped) => return,
+            Err(CallError::Refused { refusal, .. }) if is_answer(&refusal) => return,
+            Err(error) => tracing::debug!(fighter = take.object.0, %error, "a fighter may have been taken"),
+        }
+    }
+}
+
+/// Whether somebody has really answered, and not only been too busy for it.
+fn is_answer(refusal: &CallRefusal) -> bool {
+    ![CallRefusal::DROPPED, CallRefusal::OVERLOADED, codes::UNAVAILABLE].contains(&refusal.code.as_str())
+}
+
+/// Gives a fighter back: until its owner has answered, or is gone.
+async fn free(shared: &Shared, owner: &Life, freed: &FighterFreed) {
+    let mut pause = PAUSE.0;
+    while !shared.is_gone(owner) {
+        match shared.mesh.call(&owner.0, &FIGHTER_FREED, pack(freed)).await {
+            Ok(_) | Err(CallError::UnknownPeer(_) | CallError::Stopped) => return,
+            Err(CallError::Refused { refusal, .. }) if is_answer(&refusal) => {
+                tracing::debug!(fighter = freed.object.0, %refusal, "an owner does not want its fighter back");
+                return;
+            }
+            Err(error) => tracing::debug!(fighter = freed.object.0, %error, "a fighter is given back later"),
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(PAUSE.1);
+    }
+}
+
+/// The operation by which somebody gets their share of an animal, or what it teaches them where the bag is full.
+fn operation(what: &[u8], battle: u64, spoil: &Spoil) -> OperationId {
+    let hash = Sha256::new().chain_update(what).chain_update(battle.to_be_bytes());
+    let hash = hash.chain_update(spoil.animal.0.to_be_bytes()).chain_update(spoil.player.0.to_be_bytes()).finalize();
+    OperationId(u128::from_be_bytes(std::array::from_fn(|index| hash[index])))
+}
+
+/// Pays a spoil into the player's bag or, if that is full, as a promise; then tells the player.
+async fn pay(shared: &Shared, battle: u64, spoil: &Spoil) {
+    let goods = goods_of(spoil);
+    let mut pause = PAUSE.0;
+    for _ in 0..PAYMENTS {
+        match pay_once(&shared.estate, battle, spoil, &goods).await {
+            Ok(()) => return tell(shared, battle, spoil),
+            Err(TransactionError::Refused(refusal)) => {
+                tracing::warn!(battle, player = spoil.player.0, %refusal, "a spoil cannot be paid");
+                return;
+            }
+            Err(error) => tracing::debug!(battle, player = spoil.player.0, %error, "a spoil is paid later"),
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(PAUSE.1);
+    }
+    tracing::error!(battle, player = spoil.player.0, "a spoil could not be paid");
+}
+
+async fn pay_once(estate: &Transactions, battle: u64, spoil: &Spoil, goods: &Goods) -> Result<(), TransactionError> {
+    let (op, player) = (operation(b"wildmesh spoil", battle, spoil), spoil.player.0);
+    let whole = GoodsEffect { experience: spoil.experience, ..GoodsEffect::craft(Goods::default(), goods.clone()) };
+    let full = match run(estate, op, player, &whole).await {
+        // The operation was done the other way, by whoever began to pay before us.
+        Err(TransactionError::Refused(refusal)) if refusal.code == "misused" => true,
+        Err(TransactionError::Refused(refusal)) if refusal.code == "full" => {
+            // Under the same operation: it becomes one or the other, NEVER both.
+            let given = promise::give(estate, op, Place::Mint, player, What::Goods(goods.clone())).await;
+            match given {
+                // Somebody else has paid into the bag meanwhile, and the experience with it.
+                Err(TransactionError::Refused(refusal)) if refusal.code == "misused" => return Ok(()),
+                given => given.map(|_| true)?,
+            }
+        }
+        paid => paid.map(|()| false)?,
+    };
+    if full && spoil.experience > 0 {
+        let learns = GoodsEffect { experience: spoil.experience, ..GoodsEffect::default() };
+        run(estate, operation(b"wildmesh lesson", battle, spoil), player, &learns).await?;
+    }
+    Ok(())
+}
+
+/// One effect on a player, remembered by an arbiter of its own: a player's own document forgets its operations sooner.
+async fn run(estate: &Transactions, op: OperationId, player: u64, effect: &GoodsEffect) -> Result<(), TransactionError> {
+    let parts = vec![Place::Player(player).part(op, effect)];
+    estate.run(Request::remembered(op, parts)).await
+}
+
+fn goods_of(spoil: &Spoil) -> Goods {
+    let mut goods = Goods::default();
+    for (item, count) in &spoil.goods {
+        match item.parse() {
+            Ok(item) => drop(goods.stacks.insert(item, *count)),
+            Err(error) => tracing::error!(%error, "loot of the content is no item"),
+        }
+    }
+    goods
+}
+
+fn tell(shared: &Shared, battle: u64, spoil: &Spoil) {
+    let mut text: Vec<String> = spoil.goods.iter().map(|(item, count)| format!("{count} {item}")).collect();
+    if spoil.experience > 0 {
+        text.push(format!("{} experience", spoil.experience));
+    }
+    let note = Note { players: vec![spoil.player], code: "loot".to_owned(), text: text.join(", "), number: battle };
+    shared.mesh.send(&spoil.node, &PEOPLE_NOTE, pack(&note));
+}

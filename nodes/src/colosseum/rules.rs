@@ -1,0 +1,286 @@
+//! The rules of a colosseum's world: its battles, stepped by what happens and by the tick.
+//!
+//! Everything here is synchronous. What waits is handed to keepers and flows; a battle that another node has taken over is
+//! dropped without a word.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use cartographer::geometry::ObjectId;
+use cartographer::world::{CellFrame, TickOutput};
+use mesh::CallRefusal;
+use tokio::sync::oneshot;
+
+use super::hosted::{Hosted, Hosting};
+use super::{ColosseumInput, Life, ROOMS, Reserved, Shared, flows};
+use crate::game::battle::Exchange;
+use crate::game::combat::{Effect, Event};
+use crate::game::{Body, GameWorld};
+use crate::load::Load;
+use crate::methods::living::{FIGHTER_TOLD, FighterTold};
+use crate::methods::pack;
+use crate::protocol::codes;
+use crate::world_loop::{Input, Rules, WorldHandle};
+
+/// How the metrics name blows and reactions, in the order of their numbers.
+const BLOWS: [&str; 4] = ["blow", "guard", "heavy", "flight"];
+const REACTIONS: [&str; 7] = ["struck", "guards", "dodges", "strikes_back", "falls", "gets_away", "held"];
+
+pub(super) struct ColosseumRules {
+    shared: Arc<Shared>,
+    /// Weak, so that the world ends when everybody who feeds it has gone.
+    inputs: tokio::sync::mpsc::WeakSender<Input<ColosseumInput>>,
+    report: tokio::sync::watch::Receiver<Arc<crate::world_loop::WorldReport>>,
+    rooms: BTreeMap<u64, Hosted>,
+    /// Battles that a flow is bringing.
+    coming: BTreeSet<u64>,
+    /// Who lives, as last told.
+    lives: Vec<Life>,
+    lease: bool,
+    leaving: bool,
+}
+
+impl ColosseumRules {
+    pub(super) fn new(shared: Arc<Shared>, world: &WorldHandle<ColosseumInput>) -> ColosseumRules {
+        ColosseumRules {
+            shared,
+            inputs: world.inputs.downgrade(),
+            report: world.report.clone(),
+            rooms: BTreeMap::new(),
+            coming: BTreeSet::new(),
+            lives: Vec::new(),
+            lease: true,
+            leaving: false,
+        }
+    }
+
+    fn reserve(&mut self, number: u64) -> Result<Reserved, CallRefusal> {
+        if number == 0 || ObjectId(number) > ObjectId::MAX {
+            return Err(CallRefusal::malformed(format!("{number} is no battle's number")));
+        }
+        self.may_act()?;
+        if self.rooms.contains_key(&number) {
+            return Ok(Reserved::Here);
+        }
+        if self.coming.contains(&number) {
+            return Err(CallRefusal::new(codes::BUSY, "the battle is just beginning"));
+        }
+        if self.rooms.len() + self.coming.len() >= ROOMS {
+            return Err(CallRefusal::new(codes::FULL, format!("{ROOMS} battles go on here already")));
+        }
+        self.coming.insert(number);
+        Ok(Reserved::Yours)
+    }
+
+    fn may_act(&self) -> Result<(), CallRefusal> {
+        if self.leaving {
+            return Err(CallRefusal::new(codes::DRAINING, "this colosseum is leaving"));
+        }
+        if !self.lease {
+            return Err(CallRefusal::new(codes::UNAVAILABLE, "this colosseum has lost its lease for the moment"));
+        }
+        Ok(())
+    }
+
+    /// A battle is here from now on: it is shown, and saved for the first time.
+    fn host(&mut self, world: &mut GameWorld, now: u64, hosting: Hosting) -> Result<(), CallRefusal> {
+        let number = hosting.room.number;
+        self.may_act()?;
+        for member in hosting.room.members().iter().filter(|member| member.stands()) {
+            self.fights_elsewhere(number, member.id())?;
+        }
+        let (island, place, epoch) = (hosting.room.island, hosting.room.place, hosting.epoch);
+        let mut hosted = Hosted::new(hosting);
+        let body = Body::Battle(hosted.shown.clone());
+        let spawned = world.spawn(now, ObjectId(number), epoch, island, place, body, false);
+        spawned.map_err(|error| CallRefusal::new(codes::MISSING, error.to_string()))?;
+        hosted.take_stock(now);
+        hosted.save(now);
+        self.coming.remove(&number);
+        self.rooms.insert(number, hosted);
+        // Owners may have gone while the battle was on its way.
+        let lives = Event::Living(self.lives.clone());
+        self.step(world, now, number, lives)
+    }
+
+    /// Refuses somebody who fights in another battle here.
+    fn fights_elsewhere(&self, number: u64, object: ObjectId) -> Result<(), CallRefusal> {
+        let fights = |hosted: &Hosted| hosted.room.member(object).is_some_and(|member| member.stands());
+        match self.rooms.iter().find(|(other, hosted)| **other != number && fights(hosted)) {
+            Some((other, _)) => Err(CallRefusal::new(codes::IN_BATTLE, other.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// Something happens by the word of a node, which speaks for its own fighters only.
+    fn happens(
+        &mut self,
+        world: &mut GameWorld,
+        now: u64,
+        number: u64,
+        from: &Life,
+        event: Event,
+    ) -> Result<(), CallRefusal> {
+        self.may_act()?;
+        let Some(hosted) = self.rooms.get(&number) else {
+            let (code, why) = match self.coming.contains(&number) {
+                true => (codes::BUSY, "the battle is just beginning"),
+                false => (codes::MISSING, "there is no such battle here"),
+            };
+            return Err(CallRefusal::new(code, why));
+        };
+        if hosted.still() {
+            return Err(CallRefusal::new(codes::UNAVAILABLE, "the battle stands still for the moment"));
+        }
+        match &event {
+            Event::Join(fighter, _) => self.fights_elsewhere(number, fighter.object)?,
+            Event::Act { actor: object, .. } | Event::Leave(object) => {
+                let member = hosted.room.member(*object);
+                if member.is_some_and(|m| (&m.fighter.node, m.life) != (&from.0, from.1)) {
+                    return Err(CallRefusal::new(codes::FORBIDDEN, "another node speaks for this fighter"));
+                }
+            }
+            _ => {}
+        }
+        self.step(world, now, number, event)
+    }
+
+    /// Steps a battle and carries out what comes of it.
+    fn step(&mut self, world: &mut GameWorld, now: u64, number: u64, event: Event) -> Result<(), CallRefusal> {
+        let Some(hosted) = self.rooms.get_mut(&number) else { return Ok(()) };
+        let effects = hosted.room.step(&self.shared.content, now, event);
+        let effects = effects.map_err(|refused| CallRefusal::new(refused.code(), refused.to_string()))?;
+        for effect in &effects {
+            self.shared.carry_out(number, effect);
+        }
+        let view = hosted.room.view();
+        let (seen, owes) = (view != hosted.shown, hosted.take_stock(now));
+        if seen {
+            hosted.shown.clone_from(&view);
+            world.change(now, ObjectId(number), |body| *body = Body::Battle(view));
+        }
+        if seen || owes || !effects.is_empty() {
+            hosted.save(now);
+        }
+        self.settle(world, now, number);
+        Ok(())
+    }
+
+    /// Has settled what may be settled, and ends a battle for which nothing is left to do.
+    fn settle(&mut self, world: &mut GameWorld, now: u64, number: u64) {
+        let Some(hosted) = self.rooms.get_mut(&number) else { return };
+        if hosted.still() {
+            return;
+        }
+        for debt in hosted.due(now) {
+            let Some(inputs) = self.inputs.upgrade() else { return };
+            let world = WorldHandle { inputs, report: self.report.clone() };
+            flows::settle(&self.shared, world, &hosted.room, debt);
+        }
+        if hosted.room.done(now) {
+            hosted.release(now);
+            self.drop_room(world, now, number);
+        }
+    }
+
+    fn drop_room(&mut self, world: &mut GameWorld, now: u64, number: u64) {
+        self.rooms.remove(&number);
+        world.remove(now, ObjectId(number));
+    }
+
+    fn leave(&mut self, now: u64, reply: oneshot::Sender<Vec<oneshot::Receiver<()>>>) {
+        self.leaving = true;
+        // The battles stay to be seen until this node has gone, and are nobody's here.
+        let rooms = std::mem::take(&mut self.rooms);
+        let keepers = rooms.into_values().filter_map(|mut hosted| hosted.release(now)).collect();
+        // An error means that nobody waits.
+        let _ = reply.send(keepers);
+    }
+
+    fn numbers(&self) -> Vec<u64> {
+        self.rooms.keys().copied().collect()
+    }
+}
+
+impl Shared {
+    fn carry_out(&self, number: u64, effect: &Effect) {
+        match effect {
+            Effect::Exchange(Exchange { blow, reaction, .. }) => {
+                let name = |names: &[&'static str], index: u8| names.get(usize::from(index)).copied().unwrap_or("?");
+                self.exchanges.with_label_values(&[name(&BLOWS, *blow), name(&REACTIONS, *reaction)]).inc();
+            }
+            Effect::Told { node, object, health } => {
+                let told = FighterTold { battle: number, object: *object, health: *health };
+                self.mesh.send(node, &FIGHTER_TOLD, pack(&told));
+            }
+        }
+    }
+}
+
+impl Rules for ColosseumRules {
+    type Input = ColosseumInput;
+
+    fn input(&mut self, world: &mut GameWorld, now: u64, input: ColosseumInput) {
+        // An answer that nobody waits for any more is lost, and the asker asks again.
+        match input {
+            ColosseumInput::Reserve(number, reply) => drop(reply.send(self.reserve(number))),
+            ColosseumInput::Forget(number) => drop(self.coming.remove(&number)),
+            ColosseumInput::Host(hosting, reply) => drop(reply.send(self.host(world, now, *hosting))),
+            ColosseumInput::Happens { number, from, event, reply } => {
+                drop(reply.send(self.happens(world, now, number, &from, event)));
+            }
+            ColosseumInput::Saved(number, revision) => {
+                if let Some(hosted) = self.rooms.get_mut(&number) {
+                    hosted.saved(revision);
+                }
+                self.settle(world, now, number);
+            }
+            ColosseumInput::Fenced(number) => self.drop_room(world, now, number),
+            ColosseumInput::Settled(number, debt) => {
+                // Never refused; a battle that is here no longer is another's to settle.
+                let _ = self.step(world, now, number, Event::Settled(debt));
+            }
+            ColosseumInput::Living(lives) => {
+                self.lives = lives;
+                for number in self.numbers() {
+                    let _ = self.step(world, now, number, Event::Living(self.lives.clone()));
+                }
+            }
+            ColosseumInput::Leave(reply) => self.leave(now, reply),
+        }
+    }
+
+    fn ticked(&mut self, world: &mut GameWorld, now: u64, out: &TickOutput, _: Vec<CellFrame>) {
+        for ObjectId(number) in &out.fenced {
+            if let Some(hosted) = self.rooms.get_mut(number) {
+                hosted.check(now);
+            }
+        }
+        let mut fighters = 0;
+        for number in self.numbers() {
+            if self.lease && self.rooms.get(&number).is_some_and(|hosted| !hosted.still()) {
+                // A tick is never refused.
+                let _ = self.step(world, now, number, Event::Tick);
+            }
+            fighters += self.rooms.get(&number).map_or(0, |hosted| hosted.room.members().len());
+        }
+        self.shared.battles.set(self.rooms.len() as i64);
+        self.shared.fighters.set(fighters as i64);
+    }
+
+    fn lease(&mut self, _: &mut GameWorld, now: u64, held: bool) {
+        self.lease = held;
+        for hosted in self.rooms.values_mut() {
+            if held {
+                hosted.check(now);
+            } else {
+                hosted.stand_still();
+            }
+        }
+    }
+
+    fn load(&self, load: &mut Load) {
+        // A colosseum's load is counted in battles: by that openers choose.
+        (load.players, load.capacity, load.draining) = (self.rooms.len() as u32, ROOMS as u32, self.leaving);
+    }
+}

@@ -1,0 +1,13 @@
+//! Stories: what happens in the living world, each told in a village of its own (see `tests::village`) and audited at its end.
+
+mod chat;
+mod forgery;
+mod gift;
+mod herd;
+mod hot_village;
+mod hunt;
+mod one_winner;
+mod party;
+mod regrowth;
+mod sinking;
+mod trade;
