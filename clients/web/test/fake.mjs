@@ -3,6 +3,7 @@
 // By hand: node fake.mjs 7199 [walkers]
 
 import { createHash } from "node:crypto";
+import { readdirSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { pathToFileURL } from "node:url";
@@ -18,7 +19,9 @@ const ISLANDS = [
   { id: 2, name: "second", title: "Second Island", stability: "unstable", width_tiles: 256, height_tiles: 320 },
 ];
 const FILES = { "/": ["index.html", "text/html; charset=utf-8"], "/style.css": ["style.css", "text/css"],
-  "/map.js": ["map.js", "text/javascript"], "/msgpack.js": ["msgpack.js", "text/javascript"] };
+  "/map.js": ["map.js", "text/javascript"], "/msgpack.js": ["msgpack.js", "text/javascript"],
+  ...Object.fromEntries(readdirSync(new URL("../map/", import.meta.url))
+    .map((name) => [`/map/${name}`, [`map/${name}`, "text/javascript"]])) };
 const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
   + "connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
