@@ -8,6 +8,7 @@ pub mod content;
 pub mod player;
 
 pub mod animal;
+pub mod minds;
 pub mod battle;
 pub mod combat;
 pub mod thing;

@@ -20,7 +20,9 @@ use estate::goods::transfer::{Leg, transfer};
 use estate::goods::{Goods, ItemName, Place, Serial, Unique};
 use estate::store::memory::{Faults, MemoryStore};
 use estate::transaction::{OperationId, Transactions};
+use mesh::directory::Directory;
 use mesh::directory::memory::{MemoryClient, MemoryDirectory};
+use mesh::registry::District;
 use mesh::tasks::Tasks;
 use mesh::transport::memory::MemoryNetwork;
 use mesh::{NodeId, PeerState, Role};
@@ -28,7 +30,10 @@ use nodes::calendar::Calendar;
 use nodes::frontend;
 use nodes::game::GameWorld;
 use nodes::game::content::Content;
+use nodes::islands::Archipelago;
+use nodes::islands::record::{self, IslandKind, IslandRecord, IslandState};
 use nodes::metrics::Exposition;
+use nodes::steward::WorldRules;
 use nodes::wiring::{self, Door, Membership, Node, Setup};
 use nodes::world_loop::Inspection;
 use rand::rngs::StdRng;
@@ -41,6 +46,13 @@ use tokio::time::{Instant, sleep};
 pub use land::Land;
 pub use person::{Doors, PATIENCE, Person, Reply};
 pub use seen::{Seen, Thing};
+
+/// Where the village's nodes belong.
+const CLUSTER: &str = "village";
+const DISTRICT: &str = "main";
+
+/// How long news from the directory may take to reach everybody.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// The day on which stories begin, in seconds since 1970.
 const BEGINNING_S: u64 = 1_800_000_000;
@@ -64,19 +76,27 @@ pub struct Plan {
     pub lands: Vec<Land>,
     /// The game's content: the bundled one, as the story changes it.
     pub content: Content,
+    /// How stewards look after the islands that come and go; without it nobody does.
+    pub steward: Option<WorldRules>,
 }
 
 impl Plan {
     /// Two frontends, two gardens, two zoos and a colosseum.
     pub fn new(lands: impl Into<Vec<Land>>) -> Plan {
         let nodes = vec![(Role::Frontend, 2), (Role::Garden, 2), (Role::Zoo, 2), (Role::Colosseum, 1)];
-        Plan { seed: 1, nodes, lands: lands.into(), content: (*Content::bundled()).clone() }
+        Plan { seed: 1, nodes, lands: lands.into(), content: (*Content::bundled()).clone(), steward: None }
     }
 
     /// With so many nodes of a role.
     pub fn with(mut self, role: Role, count: usize) -> Plan {
         self.nodes.retain(|(other, _)| *other != role);
         self.nodes.push((role, count));
+        self
+    }
+
+    /// With stewards.
+    pub fn looked_after(mut self, rules: WorldRules) -> Plan {
+        self.steward = Some(rules);
         self
     }
 
@@ -121,8 +141,8 @@ pub struct Village {
     pub content: Arc<Content>,
     /// What day it is.
     pub calendar: Calendar,
-    /// The islands.
-    pub islands: Arc<Vec<Arc<Terrain>>>,
+    terrains: Vec<Arc<Terrain>>,
+    steward: Option<WorldRules>,
     directory: MemoryDirectory,
     houses: BTreeMap<String, House>,
     doors: Doors,
@@ -144,7 +164,8 @@ impl Village {
             store: MemoryStore::new(),
             content: Arc::new(plan.content),
             calendar: Calendar::beginning(BEGINNING_S),
-            islands: Arc::new(islands.collect()),
+            terrains: islands.collect(),
+            steward: plan.steward,
             directory,
             houses: BTreeMap::new(),
             doors: Doors::default(),
@@ -187,8 +208,9 @@ impl Village {
         self.random.fill_bytes(&mut secret);
         let store = self.store.client();
         let faults = store.faults();
-        let (transport, islands) = (self.network.transport(name, &tasks), self.islands.clone());
-        let (content, calendar) = (self.content.clone(), self.calendar);
+        let transport = self.network.transport(name, &tasks);
+        let islands = Archipelago::new(self.terrains.iter().cloned());
+        let (content, calendar, steward) = (self.content.clone(), self.calendar, self.steward.clone());
         let house = self.house(name);
         if house.node.is_some() {
             return;
@@ -196,8 +218,8 @@ impl Village {
         house.store = faults;
         let setup = Setup {
             membership: Membership {
-                cluster: "village".to_owned(),
-                district: "main".to_owned(),
+                cluster: CLUSTER.to_owned(),
+                district: DISTRICT.to_owned(),
                 key: b"the village's key".to_vec(),
                 lease_ttl_s: 5,
             },
@@ -216,6 +238,7 @@ impl Village {
             faults: PlantedBugs::default(),
             content,
             calendar,
+            steward,
         };
         let node = wiring::start(setup).await.unwrap_or_else(|e| panic!("{name} did not start: {e:#}"));
         let door = match &node.door {
@@ -285,6 +308,43 @@ impl Village {
         let end = Instant::now() + PATIENCE;
         while !holds() {
             assert!(Instant::now() < end, "the village waited {} s in vain for {what}", PATIENCE.as_secs());
+            sleep(LOOK).await;
+        }
+    }
+
+    /// The islands that come and go, as the directory knows them.
+    pub async fn islands(&self) -> Vec<IslandRecord> {
+        let prefix = record::prefix(&District::new(CLUSTER, DISTRICT));
+        let (entries, _) = self.directory.client().list(&prefix).await.expect("the directory answers");
+        let records = entries.iter().filter_map(|entry| IslandRecord::read(&prefix, entry));
+        records.filter(|record| record.kind == IslandKind::Unstable).collect()
+    }
+
+    /// Waits until the stewards have made an island that comes and goes, and everybody knows it; its number.
+    ///
+    /// # Panics
+    /// After [`PATIENCE`] of simulated time.
+    pub async fn new_island(&self) -> u32 {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let open = self.islands().await.into_iter().find(|it| it.state == IslandState::Open);
+            if let Some(island) = open {
+                sleep(SETTLE).await;
+                return island.id.0;
+            }
+            assert!(Instant::now() < end, "no steward has made an island");
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Waits until an island is gone.
+    ///
+    /// # Panics
+    /// After ten times [`PATIENCE`] of simulated time.
+    pub async fn is_gone(&self, island: u32) {
+        let end = Instant::now() + 10 * PATIENCE;
+        while self.islands().await.iter().any(|it| it.id.0 == island) {
+            assert!(Instant::now() < end, "island {island} is still there: {:?}", self.islands().await);
             sleep(LOOK).await;
         }
     }

@@ -236,15 +236,28 @@ impl Person {
     ///
     /// # Panics
     /// After [`PATIENCE`] of simulated time, with what was seen.
-    pub async fn waits_for<T>(&mut self, what: &str, mut state: impl FnMut(&Seen) -> Option<T>) -> T {
-        let until = Instant::now() + PATIENCE;
+    pub async fn waits_for<T>(&mut self, what: &str, state: impl FnMut(&Seen) -> Option<T>) -> T {
+        self.waits_long(PATIENCE, what, state).await
+    }
+
+    /// Waits as long as this until `state` gives something.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub async fn waits_long<T>(
+        &mut self,
+        patience: Duration,
+        what: &str,
+        mut state: impl FnMut(&Seen) -> Option<T>,
+    ) -> T {
+        let until = Instant::now() + patience;
         loop {
             self.look();
             if let Some(reached) = state(&self.seen) {
                 return reached;
             }
             if Instant::now() >= until {
-                panic!("{} waited {} s in vain for {what}: {}", self.name, PATIENCE.as_secs(), self.seen);
+                panic!("{} waited {} s in vain for {what}: {}", self.name, patience.as_secs(), self.seen);
             }
             sleep(LOOK).await;
         }
@@ -357,6 +370,30 @@ impl Person {
             sleep(AGAIN).await;
         }
         panic!("{} gets no clear refusal of {act:?}: {}", self.name, self.seen);
+    }
+
+    /// Builds a facility of one tile on some tile in reach; its number.
+    ///
+    /// # Panics
+    /// If no tile around is good for it.
+    pub async fn builds(&mut self, facility: &str) -> u64 {
+        let (x, y) = self.seen.tile();
+        let mut last = None;
+        for (x, y) in (-2..=2).flat_map(|dy| (-2..=2).map(move |dx| (x + dx, y + dy))) {
+            let (Ok(x), Ok(y)) = (u16::try_from(x), u16::try_from(y)) else { continue };
+            for _ in 0..TRIES {
+                let (_, reply) = self.act(Act::Build { facility: facility.to_owned(), x, y, turned: 0 }).await;
+                match &reply {
+                    Reply::Done(object) => return *object,
+                    Reply::Refused(code, _) if passes(code) => sleep(AGAIN).await,
+                    _ => {
+                        last = Some(reply);
+                        break;
+                    }
+                }
+            }
+        }
+        panic!("{} can build no {facility} here: {last:?}; {}", self.name, self.seen);
     }
 
     /// What the bag holds, asked for now.
