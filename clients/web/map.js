@@ -76,10 +76,11 @@ async function start() {
     last = now;
     painter.paint();
     const pointed = panel.hovered ?? panel.chosen;
-    panel.card(pointed === null ? null : painter.drawn.find(({ object }) => object.id === pointed));
+    panel.card(pointed === null ? null : painter.markOf(pointed));
     if (now - told > 250) {
       told = now;
       panel.setCounts(world.feeds.objects.size + world.crossing.size, painter.moving);
+      panel.setKinds(world.feeds.objects);
       panel.setScale();
       if (painter.coarse()) picture(camera.island, FINE);
     }

@@ -59,6 +59,13 @@ export function control(canvas, camera, painter, panel) {
   element("in").onclick = () => camera.zoom(1.7, ...middle());
   element("out").onclick = () => camera.zoom(1 / 1.7, ...middle());
   element("whole").onclick = () => camera.fit(camera.island);
+  /** Goes through all that is on the screen, from left to right. */
+  const choose = (step) => {
+    const marks = [...painter.drawn].sort((one, other) => one.x - other.x || one.object.id - other.object.id);
+    const at = marks.findIndex(({ object }) => object.id === panel.chosen);
+    const next = at < 0 ? (step > 0 ? 0 : marks.length - 1) : (at + step + marks.length) % marks.length;
+    panel.chosen = marks[next]?.object.id ?? null;
+  };
   addEventListener("keydown", (event) => {
     if (event.target.tagName === "SELECT" || event.ctrlKey || event.metaKey || event.altKey) return;
     const steps = { ArrowLeft: [80, 0], ArrowRight: [-80, 0], ArrowUp: [0, 80], ArrowDown: [0, -80] };
@@ -66,6 +73,7 @@ export function control(canvas, camera, painter, panel) {
     else if (event.key === "-" || event.key === "_") camera.zoom(1 / 1.4, ...middle());
     else if (event.key === "0") camera.fit(camera.island);
     else if (event.key === "Escape") panel.chosen = null;
+    else if (event.key === "." || event.key === ",") choose(event.key === "." ? 1 : -1);
     else if (steps[event.key]) camera.pan(...steps[event.key]);
     else return;
     event.preventDefault();

@@ -1,7 +1,10 @@
 // The map itself: the island's picture by night, what nodes see, and everything that is on it.
 
+import { ANIMAL, BATTLE, CHUNK, FACILITY, FIGHTS, LAND, NATURE, PLAYER, animalSprite, chunkOf, drawBattle, drawFacility,
+  drawLand, drawNature, partyColour, solidity, standing } from "./kinds.js";
 import { CELL, NOBODY, SETTLE_MS, UNITS, colourOf, narrow } from "./common.js";
 
+const FLASH_MS = 700; // a battle's last exchange is shown for so long
 const NIGHT = "#64809a"; // the picture of an island is multiplied by this
 
 /** The cells that a node sees: one path to fill, and the lines around it. In tiles. */
@@ -34,6 +37,8 @@ export class Painter {
     this.context = canvas.getContext("2d", { alpha: false });
     this.drawn = [];
     this.times = [];
+    // When each battle's last exchange was first drawn, by battle.
+    this.flashes = new Map();
     this.resize();
   }
 
@@ -109,10 +114,17 @@ export class Painter {
     context.globalAlpha = 1;
   }
 
-  /** Everybody on the screen, by colour: first the tails of those who walk, then the dots, then names. */
+  /** Everything on the screen: land and what stands on it, then everybody, battles, and names. */
   #objects() {
     const { context, camera } = this;
     const batches = this.#batches();
+    const { scale } = camera;
+    for (const { object } of this.lands) {
+      const [x, y] = chunkOf(...standing(object));
+      drawLand(context, object.view, camera.toScreen(x * CHUNK, y * CHUNK), CHUNK * scale);
+    }
+    for (const { object, x, y } of this.kinds[NATURE]) drawNature(context, object.view, x, y, scale);
+    for (const { object, x, y } of this.kinds[FACILITY]) drawFacility(context, object.view, x, y, scale);
     // The more there are, the smaller they must be to be told apart.
     const least = Math.max(5 - 0.8 * Math.log10(this.drawn.length + 1) - (narrow.matches ? 0.6 : 0), 1.8);
     const radius = Math.min(Math.max(camera.scale * 0.34, least), 9);
@@ -134,8 +146,48 @@ export class Painter {
       for (const { x, y } of list) context.drawImage(sprite, x - size / 2, y - size / 2, size, size);
     }
     context.globalAlpha = 1;
+    this.#animals(radius);
+    this.#parties(radius);
+    this.#battles(radius);
     if (camera.scale > 11 && this.drawn.length <= 160) this.#names(radius);
     if (this.panel.chosen !== null) this.#ring(radius);
+  }
+
+  #animals(radius) {
+    const { context, ratio } = this;
+    const size = Math.round(Math.max(radius * 0.85, 2) * ratio * 2) / 2;
+    for (const { object, x, y } of this.kinds[ANIMAL]) {
+      const sprite = animalSprite(object.view[1], object.view[3], size);
+      const side = sprite.width / ratio;
+      context.globalAlpha = solidity(object.view[3]);
+      context.drawImage(sprite, x - side / 2, y - side / 2, side, side);
+    }
+    context.globalAlpha = 1;
+  }
+
+  /** A ring around each member of a party, in the party's colour. */
+  #parties(radius) {
+    const { context } = this;
+    context.lineWidth = Math.max(radius * 0.35, 1.2);
+    for (const { object, x, y } of this.kinds[PLAYER]) {
+      const [, , , pose, , party] = object.view;
+      if (!party || pose === FIGHTS) continue;
+      context.strokeStyle = partyColour(party);
+      context.beginPath();
+      context.arc(x, y, radius + 2.2, 0, 7);
+      context.stroke();
+    }
+  }
+
+  #battles(radius) {
+    const now = performance.now();
+    for (const { object, x, y } of this.kinds[BATTLE]) {
+      const last = object.view[5];
+      let flash = this.flashes.get(object.id);
+      if (flash?.last !== last) this.flashes.set(object.id, (flash = { last, at: last > 0 ? now : -Infinity }));
+      drawBattle(this.context, object.view, x, y, radius, Math.max(1 - (now - flash.at) / FLASH_MS, 0));
+    }
+    if (this.flashes.size > 200) this.flashes.clear();
   }
 
   #batches() {
@@ -144,9 +196,16 @@ export class Painter {
     const batches = new Map();
     const now = performance.now();
     this.drawn = [];
+    this.lands = [];
+    this.kinds = [PLAYER, ANIMAL, FACILITY, NATURE, BATTLE].map(() => []);
     this.moving = 0;
     for (const object of world.everybody()) {
       const { publisher } = object;
+      const kind = object.view[0];
+      if (kind === LAND) {
+        this.lands.push({ object });
+        continue;
+      }
       let source = times.get(publisher);
       if (source === undefined) {
         const node = world.node(publisher);
@@ -168,6 +227,9 @@ export class Painter {
       const reach = Math.min(Math.max(camera.scale, 2.4), 22) / 1.6 / UNITS;
       const mark = { object, x: sx, y: sy, tileX: x, tileY: y, walks, tail: walks ? [vx * reach, vy * reach] : null };
       this.drawn.push(mark);
+      this.kinds[kind]?.push(mark);
+      // Players are dots in the colour of the node that owns them, and so is what this page does not know.
+      if (kind !== PLAYER && kind <= LAND) continue;
       const batch = batches.get(source.key);
       if (batch) batch.list.push(mark);
       else batches.set(source.key, { list: [mark], faint: source.faint });
@@ -210,13 +272,16 @@ export class Painter {
     context.strokeStyle = "rgb(6 20 32 / 75%)";
     context.fillStyle = "#eef5f9";
     for (const { object, x, y } of this.drawn) {
-      context.strokeText(object.view[1], x, y - radius - 6);
-      context.fillText(object.view[1], x, y - radius - 6);
+      const [kind, name] = object.view;
+      if (kind !== PLAYER && kind !== ANIMAL) continue;
+      const words = kind === ANIMAL ? name.replaceAll("_", " ") : name;
+      context.strokeText(words, x, y - radius - 6);
+      context.fillText(words, x, y - radius - 6);
     }
   }
 
   #ring(radius) {
-    const mark = this.drawn.find(({ object }) => object.id === this.panel.chosen);
+    const mark = this.markOf(this.panel.chosen);
     if (!mark) return;
     this.context.strokeStyle = "#ffffff";
     this.context.lineWidth = 1.6;
@@ -225,7 +290,7 @@ export class Painter {
     this.context.stroke();
   }
 
-  /** Who is drawn nearest to a point, within `reach` pixels. */
+  /** Whoever or whatever is drawn nearest to a point, within `reach` pixels; else whose land is there. */
   near(sx, sy, reach) {
     let best = null;
     let distance = reach;
@@ -233,6 +298,27 @@ export class Painter {
       const away = Math.hypot(mark.x - sx, mark.y - sy);
       if (away <= distance) [best, distance] = [mark, away];
     }
-    return best;
+    return best ?? this.#landAt(sx, sy);
+  }
+
+  #landAt(sx, sy) {
+    const [x, y] = chunkOf(...this.camera.toTile(sx, sy));
+    const land = this.lands.find(({ object }) => {
+      const [cx, cy] = chunkOf(...standing(object));
+      return cx === x && cy === y;
+    });
+    return land && this.#landMark(land.object);
+  }
+
+  #landMark(object) {
+    const [tileX, tileY] = standing(object);
+    const [x, y] = this.camera.toScreen(tileX, tileY);
+    return { object, x, y, tileX, tileY, walks: false, tail: null };
+  }
+
+  /** What is drawn of an object; null if it is not on the screen. */
+  markOf(id) {
+    const land = this.lands.find(({ object }) => object.id === id);
+    return this.drawn.find(({ object }) => object.id === id) ?? (land ? this.#landMark(land.object) : null);
   }
 }

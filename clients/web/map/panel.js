@@ -1,6 +1,7 @@
 // Everything on the page that is not the map itself: islands, counts, nodes, and the card of what is pointed at.
 
 import { NOBODY, UNITS, colourOf, element, narrow } from "./common.js";
+import { ANIMAL, LABELS, PLAYER, describe } from "./kinds.js";
 
 /** Everything on the page that is not the map itself. */
 export class Panel {
@@ -109,6 +110,27 @@ export class Panel {
     element("all").textContent = this.world.nodes.some((node) => this.shows(node)) ? "Hide sight" : "Show sight";
   }
 
+  /** How many there are of each kind. */
+  setKinds(objects) {
+    const counts = LABELS.map(() => 0);
+    for (const { view } of objects.values()) if (view[0] < counts.length) counts[view[0]] += 1;
+    const list = element("kinds");
+    if (list.children.length === 0) {
+      list.append(...LABELS.map((label, kind) => {
+        const row = document.createElement("li");
+        row.innerHTML = '<span class="mark"></span><span></span><b></b>';
+        row.firstChild.dataset.kind = kind;
+        row.children[1].textContent = label;
+        return row;
+      }));
+    }
+    counts.forEach((count, kind) => {
+      const row = list.children[kind];
+      row.lastChild.textContent = count.toLocaleString("en");
+      row.classList.toggle("none", count === 0);
+    });
+  }
+
   setCounts(all, moving) {
     element("count").textContent = all.toLocaleString("en");
     element("walking").textContent = moving.toLocaleString("en");
@@ -121,11 +143,15 @@ export class Panel {
     if (!mark) return;
     const node = this.world.node(mark.object.publisher);
     const [, , vx, vy] = mark.object.motion;
-    card.querySelector("strong").textContent = mark.object.view[1] || `object ${mark.object.id}`;
+    const [title, state] = describe(mark.object, this.world.feeds.objects);
+    card.querySelector("strong").textContent = title;
+    card.querySelector(".state").textContent = state;
+    card.querySelector(".state").hidden = state === "";
     card.querySelector(".owner").style.setProperty("--colour", node ? colourOf(node) : NOBODY);
     card.querySelector(".owner span").textContent = node ? node.id : `publisher ${mark.object.publisher}`;
-    const pace = mark.walks ? `${(Math.hypot(vx, vy) / UNITS).toFixed(1)} tiles/s` : "standing";
-    card.querySelector(".where").textContent = `${mark.tileX.toFixed(1)}, ${mark.tileY.toFixed(1)} · ${pace}`;
+    const moves = mark.object.view[0] === PLAYER || mark.object.view[0] === ANIMAL;
+    const pace = !moves ? "" : mark.walks ? ` · ${(Math.hypot(vx, vy) / UNITS).toFixed(1)} tiles/s` : " · standing";
+    card.querySelector(".where").textContent = `${mark.tileX.toFixed(1)}, ${mark.tileY.toFixed(1)}${pace}`;
     const { width, height } = card.getBoundingClientRect();
     const x = mark.x + 16 + width > this.camera.width ? mark.x - 16 - width : mark.x + 16;
     const y = Math.min(Math.max(mark.y - height / 2, 8), this.camera.height - height - 8);
