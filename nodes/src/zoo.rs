@@ -37,6 +37,7 @@ use tokio::time::timeout;
 use crate::audience::Audience;
 use crate::calendar::Calendar;
 use crate::game::content::Content;
+use crate::islands::Archipelago;
 use crate::owners::MeshOwners;
 use crate::role::{Answers, Parts};
 use crate::world_loop::{self, WorldHandle};

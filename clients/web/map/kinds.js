@@ -11,7 +11,7 @@ export const BATTLE = 4;
 export const LAND = 5;
 
 /** What the legend calls them. */
-export const LABELS = ["Players", "Animals", "Buildings", "Touched nature", "Battles", "Land"];
+export const LABELS = ["Players", "Animals", "Buildings", "Nature", "Battles", "Land"];
 export const CHUNK = 16; // tiles
 export const FIGHTS = 5; // the pose of who is in a battle
 const SLEEPS = 1;

@@ -229,7 +229,7 @@ if (fake) {
     assert.ok(kinds[1] >= 10 && kinds[2] >= 9 && kinds[3] === 2 && kinds[0] >= 4, `${kinds}`);
     await page.waitForFunction(() => document.querySelector("#kinds li:nth-child(6) b")?.textContent === "4");
     const legend = await page.locator("#kinds").innerText();
-    for (const row of [/Animals\s+10/, /Buildings\s+10/, /Touched nature\s+2/, /Battles\s+1/, /Land\s+4/]) assert.match(legend, row);
+    for (const row of [/Animals\s+10/, /Buildings\s+10/, /Nature\s+2/, /Battles\s+1/, /Land\s+4/]) assert.match(legend, row);
     for (const [id, words] of [[9099, /1 player against 1 animal · #\d+: Ayu strikes hard at wild boar, −24, who strikes back/],
       [9012, /Wild boar[\s\S]*fighting · health 40%/], [9004, /Bora[\s\S]*health 60% · party 77/]]) {
       await page.evaluate((chosen) => (window.wildmesh.panel.chosen = chosen), id);

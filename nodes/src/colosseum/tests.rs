@@ -1,1 +1,1 @@
-//! local stand-in
+//! Rooms through a mesh in memory.

@@ -255,7 +255,15 @@ impl Den {
         due
     }
 
-    fn spawn(&self, world: &mut GameWorld, minds: &mut Minds, now: u64, id: HabitatId, index: u16, kept: Option<Kept>) -> bool {
+    fn spawn(
+        &self,
+        world: &mut GameWorld,
+        minds: &mut Minds,
+        now: u64,
+        id: HabitatId,
+        index: u16,
+        kept: Option<Kept>,
+    ) -> bool {
         let walkable = |place: Place| place.tile().is_some_and(|tile| self.terrain.walkable(tile));
         let kept = kept.filter(|kept| walkable(kept.place));
         let Some(place) = kept.map(|kept| kept.place).or_else(|| self.spread(id, index)) else { return false };

@@ -264,9 +264,9 @@ impl ZooRules {
     fn open(&mut self, world: &GameWorld, now: u64, hunter: ObjectId, player: ObjectId, node: NodeId) {
         let (Some(opener), Some(real)) = (self.fighter(world, hunter), world.get(hunter)) else { return };
         let place = real.place(now);
-        let reaches = world.ghost(player).is_some_and(|ghost| {
-            within_reach(place, ghost.place(self.sights.theirs(ghost.publisher(), now)))
-        });
+        let reaches = world
+            .ghost(player)
+            .is_some_and(|ghost| within_reach(place, ghost.place(self.sights.theirs(ghost.publisher(), now))));
         let busy = self.fights.opening.contains(&hunter) || self.fights.fighting.contains_key(&hunter);
         if busy || !reaches || self.fights.opens_left == 0 {
             return;

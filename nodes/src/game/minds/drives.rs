@@ -124,7 +124,11 @@ const IDLING: f32 = 0.12;
 
 /// The fear of a threat at this nearness by an animal that fears it so much.
 pub fn fear(feared: f32, nearness: f32) -> f32 {
-    if feared <= 0.0 { 0.0 } else { soon(nearness.clamp(0.0, 1.0)) * (0.35 + 0.65 * feared) * between(0.0, 0.5, feared) }
+    if feared <= 0.0 {
+        0.0
+    } else {
+        soon(nearness.clamp(0.0, 1.0)) * (0.35 + 0.65 * feared) * between(0.0, 0.5, feared)
+    }
 }
 
 /// How much each goal is wished for, 0 to about 1.25.
@@ -135,9 +139,14 @@ pub fn wish(goal: Goal, now: Goal, kind: &Kind, drives: &Drives, sights: &Sights
         Goal::Flee => between(0.08, 0.45, dread),
         Goal::Hunt => sights.prey.map_or(0.0, |near| {
             let appetite = between(0.25, 0.75, drives.hunger);
-            appetite * (0.5 + 0.5 * near) * (1.0 - between(0.85, 1.0, drives.fatigue)) * between(0.15, 0.4, drives.health)
+            appetite
+                * (0.5 + 0.5 * near)
+                * (1.0 - between(0.85, 1.0, drives.fatigue))
+                * between(0.15, 0.4, drives.health)
         }),
-        Goal::Sleep => calm * if now == Goal::Sleep { between(0.05, 0.3, drives.fatigue) } else { rising(drives.fatigue) },
+        Goal::Sleep => {
+            calm * if now == Goal::Sleep { between(0.05, 0.3, drives.fatigue) } else { rising(drives.fatigue) }
+        }
         Goal::Graze => calm * soon(drives.hunger) * if kind.eats_meat { 0.25 } else { 0.8 },
         Goal::Follow => calm * kind.herd * between(0.5, 1.5, sights.herd_far),
         Goal::Investigate if sights.novelty => calm * kind.curiosity * rising(drives.boredom),
@@ -172,7 +181,10 @@ mod tests {
         let goat = content.species["goat"].clone();
         let wolf = crate::game::content::Species { hunts: vec!["goat".to_owned()], fear: 10, ..goat.clone() };
         content.species.insert("wolf".to_owned(), wolf);
-        content.species.insert("goat".to_owned(), crate::game::content::Species { hunts: Vec::new(), fear: 70, herd: 60, curiosity: 20, ..goat });
+        content.species.insert(
+            "goat".to_owned(),
+            crate::game::content::Species { hunts: Vec::new(), fear: 70, herd: 60, curiosity: 20, ..goat },
+        );
         Lore::new(&content)
     }
 
@@ -194,7 +206,12 @@ mod tests {
         check("goat", Drives { fatigue: 0.9, hunger: 0.9, ..calm }, Sights { threat: 0.6, ..none }, Goal::Flee);
         check("goat", Drives { dread: 0.7, ..calm }, none, Goal::Flee);
         check("goat", Drives { hunger: 0.0, ..calm }, Sights { herd_far: 2.0, ..none }, Goal::Follow);
-        check("goat", Drives { hunger: 0.0, boredom: 1.0, ..calm }, Sights { novelty: true, ..none }, Goal::Investigate);
+        check(
+            "goat",
+            Drives { hunger: 0.0, boredom: 1.0, ..calm },
+            Sights { novelty: true, ..none },
+            Goal::Investigate,
+        );
         check("goat", Drives { hunger: 0.0, ..calm }, Sights { astray: true, ..none }, Goal::Wander);
         check("wolf", Drives { hunger: 0.8, ..calm }, Sights { prey: Some(0.5), ..none }, Goal::Hunt);
         check("wolf", Drives { hunger: 0.1, ..calm }, Sights { prey: Some(0.9), ..none }, Goal::Wander);

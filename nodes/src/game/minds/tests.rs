@@ -68,7 +68,9 @@ impl Farm {
             let place = Tile::new(middle.x + i % 5, middle.y + i / 5 % 5).centre();
             let animal =
                 Animal { species: species.to_owned(), hue: 0, pose: pose::IDLE, health: 100, herd: 1, battle: 0 };
-            self.world.spawn(self.now, *id, Epoch(1), ISLAND, place, Body::Animal(animal), false).expect("a free place");
+            self.world
+                .spawn(self.now, *id, Epoch(1), ISLAND, place, Body::Animal(animal), false)
+                .expect("a free place");
             self.minds.add(self.now, *id, herd, what, Drives::default(), Motion::standing(place, self.now));
         }
         self.animals.extend(&ids);
@@ -123,7 +125,11 @@ fn a_herd_runs_from_a_player_together_and_is_calm_again_when_nobody_is_there() {
     assert!(farm.poses(&goats, pose::FLEES) >= 10, "{} of 12 flee", farm.poses(&goats, pose::FLEES));
     assert!(farm.minds.counts().alarms > 0, "the player woke them");
     farm.run(3_000, &[player]);
-    assert!(farm.nearest(&goats, player.place) >= 5, "the nearest is {} tiles away", farm.nearest(&goats, player.place));
+    assert!(
+        farm.nearest(&goats, player.place) >= 5,
+        "the nearest is {} tiles away",
+        farm.nearest(&goats, player.place)
+    );
     farm.run(30_000, &[]);
     assert_eq!(farm.poses(&goats, pose::FLEES), 0);
 }

@@ -159,7 +159,8 @@ fn look(mind: &Mind, kind: &Kind, scene: &Scene, place: Place) -> View {
     });
     view.sights.prey = view.prey.map(|(squared, _)| 1.0 - root(squared) / reach);
     view.sights.novelty = view.novelty.is_some();
-    view.sights.herd_far = scene.herd.centre.map_or(0.0, |centre| root(centre.distance_squared(place)) / kind.sight.max(1) as f32);
+    view.sights.herd_far =
+        scene.herd.centre.map_or(0.0, |centre| root(centre.distance_squared(place)) / kind.sight.max(1) as f32);
     view.sights.astray = !scene.herd.habitat.contains(place);
     view
 }
