@@ -12,7 +12,7 @@ use estate::store::embedded::Durability;
 use estate::transaction::OperationId;
 use mesh::Role;
 
-use crate::bots::Layout;
+use crate::bots::{Behaviour, Layout};
 use crate::commands;
 use crate::wiring::drivers::StoreSpec;
 
@@ -61,7 +61,10 @@ pub struct Up {
     /// How many players of our own walk about
     #[arg(long, default_value_t = 0)]
     pub bots: usize,
-    /// Where they walk
+    /// What they do
+    #[arg(long, value_enum, default_value_t = Behaviour::Walk)]
+    pub behaviour: Behaviour,
+    /// Where they walk, or begin to settle
     #[arg(long, value_enum, default_value_t = Layout::Spread)]
     pub layout: Layout,
     /// The folder for documents, or `memory`
@@ -156,7 +159,10 @@ pub struct Bots {
     /// For how long, in seconds, once they are in
     #[arg(long, default_value_t = 30)]
     pub seconds: u64,
-    /// Where they walk
+    /// What they do
+    #[arg(long, value_enum, default_value_t = Behaviour::Walk)]
+    pub behaviour: Behaviour,
+    /// Where they walk, or begin to settle
     #[arg(long, value_enum, default_value_t = Layout::Spread)]
     pub layout: Layout,
     /// What their ways and names are drawn from
