@@ -8,6 +8,12 @@ pub mod players;
 
 pub mod sessions;
 
+pub mod acts;
+pub mod operations;
+
+pub mod people;
+pub mod sail;
+
 pub mod connection;
 pub mod listener;
 pub mod tickets;
@@ -22,7 +28,7 @@ mod keeper;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cartographer::geometry::ObjectId;
+use cartographer::geometry::{IslandId, ObjectId, Place};
 use estate::player::Claimant;
 use estate::store::Store;
 use estate::transaction::Transactions;
@@ -32,8 +38,9 @@ use mesh::tasks::Tasks;
 use mesh::{Event, Mesh, Role};
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
+use crate::audience;
 use crate::calendar::Calendar;
 use crate::game::GameWorld;
 use crate::game::content::Content;
@@ -174,8 +181,12 @@ pub fn start(parts: Parts) -> std::io::Result<Frontend> {
         tasks.spawn_thread(&format!("shard {number}"), move || shard::run(shard, inbox, notices))?;
         ports.push(batches);
     }
-    let rules = Players::new(shared.clone(), Shards::new(ports));
-    let world = world_loop::start(world, mesh, events, metrics.clone(), &tasks, |_| rules)?;
+    let (watches, sees) = watch::channel(Arc::default());
+    let make = |world: &WorldHandle<FrontInput>| {
+        Players::new(shared.clone(), Shards::new(ports), world.inputs.downgrade(), watches)
+    };
+    let world = world_loop::start(world, mesh.clone(), events, metrics.clone(), &tasks, make)?;
+    tasks.spawn(audience::lookout(mesh, world.report.clone(), sees));
     let inbound = world.clone();
     tasks.spawn(async move {
         while let Some(list) = noticed.recv().await {
@@ -222,6 +233,11 @@ impl Shared {
 
     fn turn(&self, player: ObjectId) -> Arc<tokio::sync::Mutex<()>> {
         self.turns[(player.0 % TURNS as u64) as usize].clone()
+    }
+
+    /// Where somebody comes into an island, if it is served here; `bits` spreads them.
+    fn arrival(&self, island: IslandId, bits: u64) -> Option<Place> {
+        self.islands.get(island).map(|terrain| terrain.arrival(bits))
     }
 
     fn draining(&self) -> bool {

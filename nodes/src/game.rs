@@ -10,6 +10,7 @@ pub mod player;
 pub mod animal;
 pub mod battle;
 pub mod combat;
+pub mod minds;
 pub mod thing;
 
 pub mod grounds;

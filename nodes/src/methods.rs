@@ -5,6 +5,8 @@
 
 pub mod living;
 
+pub mod animals;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;

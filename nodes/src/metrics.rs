@@ -52,8 +52,12 @@ pub struct Metrics {
     pub players: IntGauge,
     /// Client connections open here.
     pub clients: IntGauge,
+    /// Players who fight.
+    pub players_in_battle: IntGauge,
     /// Commands of clients, by operation.
     pub commands: IntCounterVec,
+    /// Acts of players, by operation and outcome: `done`, `refused`, `unknown`.
+    pub acts: IntCounterVec,
     /// Ends of client connections, by farewell code.
     pub farewells: IntCounterVec,
     /// Bytes written to clients.
@@ -104,6 +108,8 @@ impl Metrics {
 
             players: make.gauge("players", "Players owned here."),
             clients: make.gauge("clients", "Client connections open."),
+            players_in_battle: make.gauge("players_in_battle", "Players of this frontend who fight."),
+            acts: make.counters("acts_total", "Acts of players, by operation and outcome.", &["op", "outcome"]),
             commands: make.counters("commands_total", "Commands of clients, by operation.", &["op"]),
             farewells: make.counters("farewells_total", "Ends of client connections, by code.", &["code"]),
             client_bytes: make.counter("client_bytes_total", "Bytes written to clients."),

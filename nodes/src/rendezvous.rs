@@ -10,6 +10,13 @@ pub fn choose<'a>(key: &[u8], nodes: impl IntoIterator<Item = &'a NodeId>) -> Op
     nodes.into_iter().max_by_key(|node| (weight(key, node.as_str().as_bytes()), node.as_str()))
 }
 
+/// All of `nodes`, whoever looks after `key` first, then whoever would without the ones before.
+pub fn ranked<'a>(key: &[u8], nodes: impl IntoIterator<Item = &'a NodeId>) -> Vec<&'a NodeId> {
+    let mut ranked: Vec<&NodeId> = nodes.into_iter().collect();
+    ranked.sort_by_cached_key(|node| std::cmp::Reverse((weight(key, node.as_str().as_bytes()), node.as_str())));
+    ranked
+}
+
 /// A hash of both that is the same everywhere and for ever: FNV-1a, then the mixing of SplitMix64.
 fn weight(key: &[u8], node: &[u8]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -41,5 +48,19 @@ mod tests {
         }
         assert!(had.values().all(|count| (1_800..2_200).contains(count)), "{had:?}");
         assert_eq!(choose(b"key", &nodes(0)), None);
+    }
+
+    #[test]
+    fn the_next_in_rank_is_who_would_be_chosen_without_those_before() {
+        let all = nodes(5);
+        for key in 0..100_u32 {
+            let key = key.to_be_bytes();
+            let ranked = ranked(&key, &all);
+            assert_eq!(ranked.len(), 5);
+            for (passed, node) in ranked.iter().enumerate() {
+                let left = all.iter().filter(|node| !ranked[..passed].contains(node));
+                assert_eq!(choose(&key, left), Some(*node));
+            }
+        }
     }
 }

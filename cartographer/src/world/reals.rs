@@ -6,6 +6,7 @@ use super::cells::Removed;
 use super::{Body, SpawnRefusal, WalkRefusal, World};
 use crate::frame::{NUMBER_LIMIT, Whole, encode_view};
 use crate::geometry::{Cell, Epoch, IslandId, ObjectId, Place};
+use crate::ground::{Blocked, Overlay};
 use crate::motion::{MAX_SPEED, Motion, walk};
 use crate::vision::Sight;
 
@@ -210,6 +211,29 @@ impl<B: Body> World<B> {
         }
         let island = self.islands.get(&real.cell.island).ok_or(WalkRefusal::Unknown)?;
         let planned = walk(&*island.ground, place, to, speed, now).ok_or(WalkRefusal::Blocked { motion })?;
+        self.set_motion(now, id, planned);
+        Ok(planned)
+    }
+
+    /// Lets an object walk from where it is, with more in the way than the land itself: before the first of these tiles it
+    /// stops as before a rock. What comes into the way later does not stop it: a walk is planned once.
+    pub fn walk_around(
+        &mut self,
+        now: u64,
+        id: ObjectId,
+        blocked: &Blocked,
+        to: Place,
+        speed: i32,
+    ) -> Result<Motion, WalkRefusal> {
+        let now = self.advance(now);
+        let real = self.reals.get(&id).ok_or(WalkRefusal::Unknown)?;
+        let motion = real.motion;
+        if !(1..=MAX_SPEED).contains(&speed) {
+            return Err(WalkRefusal::BadSpeed);
+        }
+        let island = self.islands.get(&real.cell.island).ok_or(WalkRefusal::Unknown)?;
+        let overlay = Overlay { ground: &*island.ground, blocked };
+        let planned = walk(&overlay, motion.at(now), to, speed, now).ok_or(WalkRefusal::Blocked { motion })?;
         self.set_motion(now, id, planned);
         Ok(planned)
     }

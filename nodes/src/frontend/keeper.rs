@@ -6,19 +6,20 @@
 //!
 //! At home a player is *visited*: what a dead transaction left in its document is settled, and promises left for it are
 //! kept. That happens when it comes in, and again with every save of its place, by a task of its own: the visit's
-//! transactions come back here as steps.
+//! transactions come back here as steps. What steps change of the bag is told to the world, and what was kept to the player.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cartographer::geometry::{IslandId, ObjectId, Place};
-use estate::goods::promise;
-use estate::player::{self, Claimed, PlayerError};
+use estate::goods::{Goods, promise};
+use estate::player::{self, Claimed, PlayerDocument, PlayerError};
 use estate::store::{Ack, Store};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Shared;
+use super::acts::told;
 use super::players::FrontInput;
 use crate::owners::Take;
 use crate::protocol::codes;
@@ -42,15 +43,42 @@ const PAUSE_LATER: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 enum Order {
-    Save(IslandId, Place),
+    Save(Standing),
     Check,
     Visit,
 }
 
+/// What the world knows of a player and its document keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Where it is.
+    pub island: IslandId,
+    /// Where it is.
+    pub place: Place,
+    /// Its health in percent.
+    pub health: u8,
+    /// The lowest number of an act that is still taken.
+    pub floor: u64,
+}
+
+/// What the document says that the world shows: changed by transactions only.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Carried {
+    /// What the player carries.
+    pub bag: Goods,
+    /// What it has learnt.
+    pub experience: u64,
+}
+
+impl Carried {
+    fn of(document: &PlayerDocument) -> Arc<Carried> {
+        Arc::new(Carried { bag: document.bag.clone(), experience: document.experience })
+    }
+}
+
 #[derive(Debug)]
 struct Leaving {
-    island: IslandId,
-    place: Place,
+    standing: Standing,
     done: Option<oneshot::Sender<()>>,
 }
 
@@ -59,6 +87,8 @@ struct Leaving {
 pub struct Keeper {
     orders: mpsc::Sender<Order>,
     leave: oneshot::Sender<Leaving>,
+    carried: watch::Receiver<Arc<Carried>>,
+    told: Arc<AtomicBool>,
 }
 
 impl Keeper {
@@ -67,14 +97,23 @@ impl Keeper {
         let (orders, inbox) = mpsc::channel(ORDERS);
         let (leave, leaving) = oneshot::channel();
         let tasks = shared.tasks.clone();
-        let home = Home::open(shared, claimed.document.id);
+        let (carries, carried) = watch::channel(Carried::of(&claimed.document));
+        let told = Arc::<AtomicBool>::default();
+        let home = Home::open(shared, world.clone(), claimed.document.id, carries, told.clone());
         tasks.spawn(keep(home, world, claimed, inbox, leaving));
-        Keeper { orders, leave }
+        Keeper { orders, leave, carried, told }
+    }
+
+    /// What the player carries now. The world is told by [`FrontInput::Carries`] when that has changed, once for all changes
+    /// since it last looked.
+    pub fn carried(&self) -> Arc<Carried> {
+        self.told.store(false, Ordering::Release);
+        self.carried.borrow().clone()
     }
 
     /// Saves where the player is. False if the keeper is still busy with earlier saves.
-    pub fn save(&self, island: IslandId, place: Place) -> bool {
-        self.orders.try_send(Order::Save(island, place)).is_ok()
+    pub fn save(&self, standing: Standing) -> bool {
+        self.orders.try_send(Order::Save(standing)).is_ok()
     }
 
     /// Settles what transactions have left and keeps promises, as every save does too.
@@ -90,28 +129,51 @@ impl Keeper {
     }
 
     /// The player has left the world: saves for the last time, releases the document, and tells `done`.
-    pub fn leave(self, island: IslandId, place: Place, done: Option<oneshot::Sender<()>>) {
+    pub fn leave(self, standing: Standing, done: Option<oneshot::Sender<()>>) {
         // An error means that the keeper has ended because the player was fenced: there is nothing to save.
-        let _ = self.leave.send(Leaving { island, place, done });
+        let _ = self.leave.send(Leaving { standing, done });
     }
 }
 
 /// The player's document as a place where steps of transactions are taken, for as long as the keeper keeps it.
 struct Home {
     shared: Arc<Shared>,
+    world: WorldHandle<FrontInput>,
     player: u64,
     key: String,
     door: mpsc::Sender<Take>,
     takes: mpsc::Receiver<Take>,
     visited: Arc<AtomicBool>,
+    carries: watch::Sender<Arc<Carried>>,
+    /// The world was told of a change and has not looked since.
+    told: Arc<AtomicBool>,
 }
 
 impl Home {
-    fn open(shared: Arc<Shared>, player: u64) -> Home {
+    fn open(
+        shared: Arc<Shared>,
+        world: WorldHandle<FrontInput>,
+        player: u64,
+        carries: watch::Sender<Arc<Carried>>,
+        told: Arc<AtomicBool>,
+    ) -> Home {
         let (door, takes) = mpsc::channel(TAKES);
         let key = player::key(player);
         shared.owners.hands.hold(&key, door.clone());
-        Home { shared, player, key, door, takes, visited: Arc::default() }
+        Home { shared, world, player, key, door, takes, visited: Arc::default(), carries, told }
+    }
+
+    /// Tells the world what the player carries, if a step has changed that.
+    async fn carry(&self, document: &PlayerDocument) {
+        let before = self.carries.borrow().clone();
+        if before.bag == document.bag && before.experience == document.experience {
+            return;
+        }
+        self.carries.send_replace(Carried::of(document));
+        if !self.told.swap(true, Ordering::AcqRel) {
+            // False means that the world has ended.
+            self.world.role(FrontInput::Carries(ObjectId(self.player))).await;
+        }
     }
 
     /// Settles what transactions have left and keeps promises, unless that is going on already.
@@ -120,10 +182,15 @@ impl Home {
             return;
         }
         let (shared, player, key) = (self.shared.clone(), self.player, self.key.clone());
-        let visited = self.visited.clone();
+        let (visited, world) = (self.visited.clone(), self.world.clone());
         self.shared.tasks.spawn(async move {
             let settled = shared.estate.settle(&key).await;
             let kept = promise::keep(&shared.estate, player).await;
+            let kept = kept.map(|keeping| keeping.kept);
+            for kept in kept.iter().flatten() {
+                // False means that the world has ended.
+                world.role(FrontInput::Noted(told(ObjectId(player), kept))).await;
+            }
             if let Err(error) = settled.and(kept.map(drop)) {
                 tracing::info!(player, %error, "promises wait for the next visit");
             }
@@ -156,9 +223,9 @@ async fn keep(
             leaving = &mut leaving => break leaving.ok(),
             order = orders.recv() => {
                 let kept = match order {
-                    Some(Order::Save(island, place)) => {
+                    Some(Order::Save(standing)) => {
                         home.visit();
-                        save(&shared, store, &mut claimed, island, place).await
+                        save(&shared, store, &mut claimed, standing).await
                     }
                     Some(Order::Check) => check(store, &claimed).await,
                     Some(Order::Visit) => {
@@ -178,6 +245,7 @@ async fn keep(
                     continue;
                 }
                 let taken = player::take(&shared.estate, &mut claimed, &step).await;
+                home.carry(&claimed.document).await;
                 // An error means that whoever asked has given up.
                 let _ = reply.send(taken);
                 if claimed.over() {
@@ -187,8 +255,8 @@ async fn keep(
             }
         }
     };
-    if let Some(Leaving { island, place, .. }) = &leaving {
-        stand(&mut claimed, *island, *place);
+    if let Some(Leaving { standing, .. }) = &leaving {
+        stand(&mut claimed, *standing);
     }
     let mut released = release(&shared, store, &mut claimed).await;
     if let Some(done) = leaving.and_then(|l| l.done) {
@@ -204,8 +272,8 @@ async fn keep(
 }
 
 /// False if the document is not ours any more.
-async fn save(shared: &Shared, store: &dyn Store, claimed: &mut Claimed, island: IslandId, place: Place) -> bool {
-    stand(claimed, island, place);
+async fn save(shared: &Shared, store: &dyn Store, claimed: &mut Claimed, standing: Standing) -> bool {
+    stand(claimed, standing);
     let saved = player::save(store, claimed, Ack::Early).await;
     count(shared, &saved, "saved");
     match saved {
@@ -218,9 +286,10 @@ async fn save(shared: &Shared, store: &dyn Store, claimed: &mut Claimed, island:
     }
 }
 
-fn stand(claimed: &mut Claimed, island: IslandId, place: Place) {
-    let document = &mut claimed.document;
+fn stand(claimed: &mut Claimed, standing: Standing) {
+    let (document, Standing { island, place, health, floor }) = (&mut claimed.document, standing);
     (document.island, document.x, document.y) = (island.0, place.x, place.y);
+    (document.health, document.floor) = (health, floor.max(document.floor));
 }
 
 fn count(shared: &Shared, saved: &Result<(), PlayerError>, well: &str) {

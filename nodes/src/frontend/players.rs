@@ -9,24 +9,35 @@ mod commands;
 mod entering;
 mod show;
 
-use std::collections::{BTreeSet, VecDeque};
+mod fighting;
+mod health;
+mod hearing;
+mod travel;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use cartographer::geometry::{Cell, Epoch, IslandId, ObjectId, Place};
 use cartographer::world::{CellFrame, TickOutput};
+use mesh::CallRefusal;
 use rustc_hash::FxHashMap;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Shared;
-use super::keeper::Keeper;
+use super::acts::{Came, Pace, Room};
+use super::keeper::{Keeper, Standing};
+use super::operations::Operations;
+use super::people::FighterCall;
 use super::shard::{ClientId, Notice, Sink};
 use super::shards::Shards;
 use super::tickets::SessionId;
 use crate::game::{Body, GameWorld};
 use crate::load::Load;
-use crate::protocol::{self, Command, codes};
-use crate::world_loop::{Rules, TICK_MS};
+use crate::methods::living::{Changed, Note, Saying};
+use crate::protocol::{self, Command, TradeState, codes};
+use crate::world_loop::{Input, Rules, TICK_MS};
+use fighting::Fights;
 
 /// How long a player without a client stays in the world, waiting for it to come back, in milliseconds.
 pub const LINGER_MS: u64 = 30_000;
@@ -36,6 +47,9 @@ const SAVE_TICKS: usize = 600;
 
 /// How often clients are told of clocks that changed, in ticks: once a second.
 const CLOCK_TICKS: u64 = 20;
+
+/// How often those who wake things are told what players see, in ticks: as often as they listen.
+const LOOKOUT_TICKS: u64 = 4;
 
 /// How far a clock's offset must move before clients are told, in milliseconds.
 const CLOCK_SHIFT_MS: i64 = 5;
@@ -72,6 +86,61 @@ pub enum FrontInput {
         /// Told when the player's document is saved and released; dropped if the player was not here.
         done: oneshot::Sender<()>,
     },
+    /// The flow of an act has ended.
+    Acted {
+        /// Whose act it was.
+        player: ObjectId,
+        /// Its number.
+        number: u64,
+        /// Its name on the wire.
+        op: &'static str,
+        /// What came of it.
+        came: Came,
+    },
+    /// What a player carries has changed.
+    Carries(ObjectId),
+    /// Asks whether another player is in reach of one of ours.
+    AreNear {
+        /// Ours.
+        player: ObjectId,
+        /// The other.
+        other: ObjectId,
+        /// Told whether they are.
+        reply: oneshot::Sender<Result<(), CallRefusal>>,
+    },
+    /// Somebody says something.
+    Heard(Saying),
+    /// Something has changed that may concern players here.
+    Changed(Changed),
+    /// Something that players here should know.
+    Noted(Note),
+    /// A trade was looked at for a player.
+    Looked {
+        /// For whom.
+        player: ObjectId,
+        /// Which trade.
+        number: u64,
+        /// How it is, if it could be read and the player has a part in it.
+        trade: Option<TradeState>,
+    },
+    /// A colosseum says something of a fighter.
+    Fighter(FighterCall),
+    /// A battle that was lost was asked for: where it goes on; or it is over.
+    Resumed {
+        /// Which.
+        battle: u64,
+        /// Where.
+        room: Option<Room>,
+    },
+    /// A player is to be put elsewhere.
+    Travel {
+        /// Who.
+        player: ObjectId,
+        /// An island of this node.
+        island: IslandId,
+        /// Where.
+        place: Place,
+    },
     /// Everybody must go: the node leaves. Told what each keeper will tell when its document is released.
     CloseAll(oneshot::Sender<Vec<oneshot::Receiver<()>>>),
 }
@@ -92,6 +161,10 @@ pub struct Join {
     pub place: Place,
     /// Its client.
     pub client: NewClient,
+    /// The lowest number of an act that its document lets in.
+    pub floor: u64,
+    /// The island to which it is brought when it has been defeated.
+    pub home: IslandId,
     /// Who guards its document.
     pub keeper: Keeper,
     /// Told whether it is in.
@@ -125,20 +198,29 @@ pub enum Said {
     Expelled(&'static str, String),
 }
 
-struct Player {
+pub(super) struct Player {
     session: SessionId,
     island: IslandId,
     client: Option<ClientId>,
     sight: BTreeSet<Cell>,
-    keeper: Keeper,
-    saved: Place,
+    pub(super) keeper: Keeper,
+    saved: Standing,
+    home: IslandId,
+    pub(super) operations: Operations,
+    pub(super) pace: Pace,
+    /// Its open trades, by their numbers on the wire.
+    pub(super) trades: BTreeSet<u64>,
+    /// The battle that it was last freed from.
+    freed: u64,
 }
 
 /// The rules of a frontend.
 pub struct Players {
-    shared: Arc<Shared>,
-    players: FxHashMap<ObjectId, Player>,
-    clients: FxHashMap<ClientId, ObjectId>,
+    pub(super) shared: Arc<Shared>,
+    /// Weak, so that the world ends when everybody who feeds it has gone.
+    pub(super) inputs: mpsc::WeakSender<Input<FrontInput>>,
+    pub(super) players: FxHashMap<ObjectId, Player>,
+    pub(super) clients: FxHashMap<ClientId, ObjectId>,
     /// Players without a client, and when they go; oldest first.
     lingering: VecDeque<(u64, ObjectId)>,
     /// All players in turn, for saving.
@@ -150,14 +232,35 @@ pub struct Players {
     asked: BTreeSet<(ClientId, Cell)>,
     clocks: Vec<protocol::Clock>,
     ticks: u64,
-    lease_held: bool,
+    pub(super) lease_held: bool,
+    /// Who fights.
+    pub(super) fighting: BTreeMap<ObjectId, Fights>,
+    /// Battles that are being asked for.
+    resuming: BTreeSet<u64>,
+    /// Who is not well, and since when their health has not come back.
+    wounded: BTreeMap<ObjectId, u64>,
+    /// Who is to be told their bag with the next tick.
+    pub(super) bags_due: BTreeSet<ObjectId>,
+    /// Trades that are being looked at for a player, and whether they have changed since.
+    looking: BTreeMap<(ObjectId, u64), bool>,
+    /// Own players by party.
+    parties: BTreeMap<u64, BTreeSet<ObjectId>>,
+    /// The cells that players see, and whether that has changed since it was told.
+    sees: (BTreeSet<Cell>, bool),
+    watches: watch::Sender<Arc<BTreeSet<Cell>>>,
 }
 
 impl Players {
     /// No players yet.
-    pub(super) fn new(shared: Arc<Shared>, shards: Shards) -> Players {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        shards: Shards,
+        inputs: mpsc::WeakSender<Input<FrontInput>>,
+        watches: watch::Sender<Arc<BTreeSet<Cell>>>,
+    ) -> Players {
         Players {
             shared,
+            inputs,
             players: FxHashMap::default(),
             clients: FxHashMap::default(),
             lingering: VecDeque::new(),
@@ -168,6 +271,48 @@ impl Players {
             clocks: Vec::new(),
             ticks: 0,
             lease_held: true,
+            fighting: BTreeMap::new(),
+            resuming: BTreeSet::new(),
+            wounded: BTreeMap::new(),
+            bags_due: BTreeSet::new(),
+            looking: BTreeMap::new(),
+            parties: BTreeMap::new(),
+            sees: (BTreeSet::new(), false),
+            watches,
+        }
+    }
+
+    /// What the document is to keep of a player as it is now.
+    fn standing(&mut self, world: &GameWorld, now: u64, id: ObjectId) -> Option<Standing> {
+        let health = self.health_of(world, id);
+        let player = self.players.get_mut(&id)?;
+        let real = world.get(id)?;
+        let (island, place, floor) = (player.island, real.place(now), player.operations.floor(now));
+        Some(Standing { island, place, health, floor })
+    }
+
+    /// Has a player saved.
+    fn save(&mut self, world: &GameWorld, now: u64, id: ObjectId) {
+        let Some(standing) = self.standing(world, now, id) else { return };
+        let Some(player) = self.players.get_mut(&id) else { return };
+        if standing == player.saved {
+            player.keeper.visit();
+        } else if player.keeper.save(standing) {
+            player.saved = standing;
+        }
+    }
+
+    /// Tells those who wake things what players see.
+    fn look_out(&mut self, out: &TickOutput) {
+        let (seen, fresh) = &mut self.sees;
+        *fresh |= !out.watch.is_empty() || !out.unwatch.is_empty();
+        seen.extend(out.watch.iter().copied());
+        for cell in &out.unwatch {
+            seen.remove(cell);
+        }
+        if *fresh && self.ticks.is_multiple_of(LOOKOUT_TICKS) {
+            *fresh = false;
+            self.watches.send_replace(Arc::new(seen.clone()));
         }
     }
 
@@ -177,16 +322,11 @@ impl Players {
         while self.saves_due >= SAVE_TICKS {
             self.saves_due -= SAVE_TICKS;
             let Some(id) = self.round.pop_front() else { return };
-            let Some(player) = self.players.get_mut(&id) else { continue };
-            self.round.push_back(id);
-            if let Some(real) = world.get(id) {
-                let place = real.place(now);
-                if place == player.saved {
-                    player.keeper.visit();
-                } else if player.keeper.save(player.island, place) {
-                    player.saved = place;
-                }
+            if !self.players.contains_key(&id) {
+                continue;
             }
+            self.round.push_back(id);
+            self.save(world, now, id);
         }
     }
 }
@@ -213,6 +353,23 @@ impl Rules for Players {
             }
             FrontInput::Close { player, code, text, done } => {
                 self.close(world, now, player, Some((code, &text)), Some(done));
+            }
+            FrontInput::Acted { player, number, op, came } => self.acted(world, now, player, number, op, came),
+            FrontInput::Carries(player) => drop(self.bags_due.insert(player)),
+            FrontInput::AreNear { player, other, reply } => {
+                // An error means that whoever asked has given up.
+                let _ = reply.send(self.are_near(world, now, player, other));
+            }
+            FrontInput::Heard(saying) => self.hear(world, now, &saying),
+            FrontInput::Changed(changed) => self.changed(&changed),
+            FrontInput::Noted(note) => self.noted(&note),
+            FrontInput::Looked { player, number, trade } => self.looked(player, number, trade),
+            FrontInput::Fighter(call) => self.fighter(world, now, call),
+            FrontInput::Resumed { battle, room } => self.resumed(world, now, battle, room),
+            FrontInput::Travel { player, island, place } => {
+                if self.players.contains_key(&player) {
+                    self.travel(world, now, player, island, place);
+                }
             }
             FrontInput::CloseAll(reply) => {
                 let mut ids: Vec<ObjectId> = self.players.keys().copied().collect();
@@ -242,6 +399,8 @@ impl Rules for Players {
         }
         if self.ticks % CLOCK_TICKS == 1 {
             self.tell_clocks();
+            self.check_rooms(world, now);
+            self.heal(world, now);
         }
         for fenced in &out.fenced {
             if let Some(player) = self.players.get(fenced) {
@@ -249,9 +408,12 @@ impl Rules for Players {
             }
         }
         self.show(world, out);
+        self.show_bags(world);
+        self.look_out(out);
         self.save_some(world, now);
         self.shards.send(frames);
         self.shared.metrics.players.set(self.players.len() as i64);
+        self.shared.metrics.players_in_battle.set(self.fighting.len() as i64);
         self.shared.metrics.clients.set(self.clients.len() as i64);
     }
 

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::Shared;
 use super::keeper::Keeper;
+use super::people;
 use super::players::{FrontInput, Join, NewClient};
 use super::shard::{ClientId, Sink};
 use super::tickets::{Guest, Kind, SessionId, TICKET_TTL_MS};
@@ -66,10 +67,13 @@ pub struct Sessions {
 #[async_trait]
 impl Answers for Sessions {
     fn takes(&self, family: &str) -> bool {
-        family == "session"
+        family == "session" || people::FAMILIES.contains(&family)
     }
 
     async fn answer(&self, call: IncomingCall) {
+        if people::FAMILIES.iter().any(|family| call.method.starts_with(family)) {
+            return people::answer(self, call).await;
+        }
         let answer = if call.method == SESSION_OPEN.name {
             unpack::<OpenSession>(&call.body).and_then(|open| self.open(&open)).map(|offer| pack(&offer))
         } else if call.method == SESSION_CLOSE.name {
@@ -217,10 +221,18 @@ impl Sessions {
         let client = self.new_client(session, hand_over);
         let client = client.ok_or_else(|| Farewell::new("session_ended", "the session ended while it began"))?;
         let (reply, joined) = oneshot::channel();
-        let (id, body) =
-            (client.id, Body::Player(Player { name: document.name, hue: document.hue, ..Player::default() }));
+        let (id, body) = (
+            client.id,
+            Body::Player(Player {
+                name: document.name,
+                hue: document.hue,
+                health: document.health,
+                ..Player::default()
+            }),
+        );
         let player = guest.player;
-        let join = Join { player, session, epoch, body, island, place, client, keeper, reply };
+        let (floor, home) = (document.floor, IslandId(document.home));
+        let join = Join { player, session, epoch, body, island, place, floor, home, client, keeper, reply };
         if !self.world.role(FrontInput::Join(Box::new(join))).await {
             return Err(Farewell::new(codes::UNAVAILABLE, "this frontend is stopping"));
         }

@@ -291,8 +291,8 @@ pub struct Changed {
 pub enum ChangedWhat {
     /// The party in which they are.
     Party,
-    /// A trade.
-    Trade(OperationId),
+    /// A trade, by its number on the wire.
+    Trade(u64),
     /// Their bag, by a promise that may be kept now.
     Promise,
 }

@@ -19,6 +19,9 @@ impl Players {
         match said {
             Said::Command(seq, command) => {
                 self.shared.metrics.commands.with_label_values(&[command.op()]).inc();
+                if let Command::Act { number, act } = &command {
+                    return self.act(world, now, client, id, seq, *number, act);
+                }
                 let outcome = self.command(world, now, id, &command);
                 if let Outcome::Refused { code, .. } = &outcome {
                     self.shared.metrics.refusals.with_label_values(&[code]).inc();
@@ -56,6 +59,9 @@ impl Players {
             );
         }
         match *command {
+            Command::Walk { .. } if self.fighting.contains_key(&id) => {
+                refused(codes::IN_BATTLE, "one does not walk about in a battle".to_owned())
+            }
             Command::Walk { from, to, speed } => {
                 if !(1..=player::MAX_SPEED).contains(&speed) {
                     let text =
@@ -67,7 +73,8 @@ impl Players {
                     Err(refusal) => refused(walk_code(&refusal), refusal.to_string()),
                 }
             }
-            Command::Act { .. } => refused(codes::UNKNOWN_OP, "no such command yet".to_owned()),
+            // Answered by itself: see `acts`.
+            Command::Act { .. } => refused(codes::UNKNOWN_OP, "no such command here".to_owned()),
             Command::Stop => match world.stop(now, id) {
                 Some(motion) => Outcome::Ok { motion: Some(wire_motion(motion)) },
                 None => refused(codes::UNAVAILABLE, "the player is not in this world any more".to_owned()),

@@ -7,17 +7,25 @@ use std::collections::BTreeSet;
 
 use cartographer::geometry::{Cell, ObjectId};
 use cartographer::motion::Motion;
+use estate::player::WELL;
 use tokio::sync::oneshot;
 
 use super::show::{farewell, wire_motion};
 use super::{Join, LINGER_MS, NewClient, Player, Players};
+use crate::frontend::acts::Pace;
+use crate::frontend::keeper::Standing;
+use crate::frontend::operations::Operations;
 use crate::frontend::shard::{ClientId, Order};
-use crate::game::{GameWorld, player};
+use crate::game::{Body, GameWorld, player};
 use crate::protocol::{ServerMessage, Welcome, codes};
 
 impl Players {
     pub(super) fn join(&mut self, world: &mut GameWorld, now: u64, join: Join) {
-        let Join { player: id, session, epoch, body, island, place, client, keeper, reply } = join;
+        let Join { player: id, session, epoch, body, island, place, client, keeper, reply, floor, home } = join;
+        let health = match &body {
+            Body::Player(body) => body.health,
+            _ => WELL,
+        };
         if !self.lease_held {
             let _ = reply.send(Err("this frontend's lease is lost: try again".to_owned()));
             return;
@@ -30,8 +38,21 @@ impl Players {
             let _ = reply.send(Err(e.to_string()));
             return;
         }
-        let fresh = Player { session, island, client: None, sight: BTreeSet::new(), keeper, saved: place };
+        let fresh = Player {
+            session,
+            island,
+            client: None,
+            sight: BTreeSet::new(),
+            keeper,
+            saved: Standing { island, place, health, floor },
+            home,
+            operations: Operations::new(id, epoch.0, floor, now),
+            pace: Pace::default(),
+            trades: BTreeSet::new(),
+            freed: 0,
+        };
         self.players.insert(id, fresh);
+        self.watch_wounds(now, id, health);
         self.round.push_back(id);
         self.connect(world, now, id, client);
         // If the flow has given up meanwhile, the player lingers and goes.
@@ -47,7 +68,7 @@ impl Players {
             self.shards.order(old, Order::Close(Some(farewell(codes::REPLACED, "another connection has taken over"))));
         }
         self.clients.insert(client.id, id);
-        let motion = world.get(id).map_or_else(|| Motion::standing(player.saved, now), |real| real.motion());
+        let motion = world.get(id).map_or_else(|| Motion::standing(player.saved.place, now), |real| real.motion());
         let welcome = ServerMessage::Welcome(Welcome {
             player: id.0,
             resume_token: client.resume_token,
@@ -64,9 +85,10 @@ impl Players {
         self.shards.order(client.id, Order::Add(client.sink));
         self.say(client.id, &welcome);
         self.say(client.id, &ServerMessage::Clocks(self.clocks.clone()));
+        self.bags_due.insert(id);
         let Some(player) = self.players.get(&id) else { return };
         if !player.sight.is_empty() {
-            let cells: Vec<Cell> = player.sight.iter().copied().collect();
+            let cells: Vec<Cell> = player.sight.iter().filter(|cell| cell.island == player.island).copied().collect();
             let entered = cells.iter().map(|c| (c.x, c.y)).collect();
             let vision = ServerMessage::Vision { island: player.island.0, entered, left: Vec::new() };
             self.say(client.id, &vision);
@@ -94,8 +116,11 @@ impl Players {
         words: Option<(&'static str, &str)>,
         done: Option<oneshot::Sender<()>>,
     ) {
+        self.leave_battle(world, now, id);
+        self.leave_trades(id);
+        let standing = self.standing(world, now, id);
         let Some(player) = self.players.remove(&id) else { return };
-        let place = world.get(id).map_or(player.saved, |real| real.place(now));
+        self.wounded.remove(&id);
         world.remove(now, id);
         if let Some(client) = player.client {
             self.clients.remove(&client);
@@ -106,6 +131,6 @@ impl Players {
             self.shards.order(client, Order::Close(last));
         }
         self.shared.end_session(now, player.session);
-        player.keeper.leave(player.island, place, done);
+        player.keeper.leave(standing.unwrap_or(player.saved), done);
     }
 }

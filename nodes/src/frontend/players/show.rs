@@ -3,10 +3,12 @@
 //! Frames go to the shards as they are; each keyframe gets its header once, however many clients enter its cell. It NEVER
 //! encodes what a node has encoded already.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
-use cartographer::geometry::Cell;
+use cartographer::geometry::{Cell, IslandId};
 use cartographer::motion::Motion;
-use cartographer::world::TickOutput;
+use cartographer::world::{SightChange, TickOutput};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{CLOCK_SHIFT_MS, Players};
@@ -16,7 +18,7 @@ use crate::game::GameWorld;
 use crate::protocol::{self, ServerMessage, codes};
 
 impl Players {
-    pub(super) fn say(&mut self, client: ClientId, message: &ServerMessage) {
+    pub(in crate::frontend) fn say(&mut self, client: ClientId, message: &ServerMessage) {
         self.shards.order(client, Order::Say(Wire::new(message.encode())));
     }
 
@@ -51,12 +53,9 @@ impl Players {
             }
             player.sight.extend(change.entered.iter().copied());
             let Some(client) = player.client else { continue };
-            let vision = ServerMessage::Vision {
-                island: player.island.0,
-                entered: change.entered.iter().map(|c| (c.x, c.y)).collect(),
-                left: change.left.iter().map(|c| (c.x, c.y)).collect(),
-            };
-            self.shards.order(client, Order::Say(Wire::new(vision.encode())));
+            for vision in visions(change) {
+                self.shards.order(client, Order::Say(Wire::new(vision.encode())));
+            }
             for cell in &change.left {
                 self.shards.order(client, Order::Leave(*cell));
             }
@@ -91,6 +90,23 @@ impl Players {
             self.shards.order(*client, Order::Say(wire.clone()));
         }
     }
+}
+
+/// What a client is told of its sight: what has left it on another island comes first, by itself.
+fn visions(change: &SightChange) -> Vec<ServerMessage> {
+    let islands = |cells: &[Cell]| cells.iter().map(|cell| cell.island).collect::<BTreeSet<IslandId>>();
+    let (entered, left) = (islands(&change.entered), islands(&change.left));
+    let of = |cells: &[Cell], island: IslandId| {
+        cells.iter().filter(|cell| cell.island == island).map(|cell| (cell.x, cell.y)).collect::<Vec<_>>()
+    };
+    // Where nothing comes into sight goes first, so that the last one names the island where the player is.
+    let order = left.difference(&entered).chain(&entered);
+    let vision = |island: &IslandId| ServerMessage::Vision {
+        island: island.0,
+        entered: of(&change.entered, *island),
+        left: of(&change.left, *island),
+    };
+    order.map(vision).collect()
 }
 
 fn wires(keyframes: Vec<Bytes>) -> Vec<Wire> {

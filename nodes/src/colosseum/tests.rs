@@ -1,0 +1,1 @@
+//! Rooms through a mesh in memory.

@@ -1,0 +1,561 @@
+//! Acts: what a player does beyond walking, from what the world knows of it to the answer.
+//!
+//! An act is checked at once against what only the world's task knows: alive, not in a battle, within reach, not too soon.
+//! What waits (documents, gardens, colosseums) is a flow that holds no world state and comes back as an input; its answer goes
+//! to whoever asked last under the act's number, or nowhere if they are gone. At most [`UNDER_WAY`] acts of one player are
+//! under way, in no promised order. An act that may have happened is asked for again without the world's checks, so that the
+//! same number gives the same result. A refusal changes NOTHING.
+//!
+//! [`UNDER_WAY`]: super::operations::UNDER_WAY
+
+mod battle;
+mod chat;
+mod craft;
+mod garden;
+mod gift;
+mod trade;
+mod wares;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cartographer::geometry::{Cell, IslandId, ObjectId, Place, Tile};
+use estate::transaction::{OperationId, TransactionError};
+use futures_util::future::BoxFuture;
+use mesh::{CallRefusal, Incarnation, NodeId};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::Shared;
+use super::keeper::Carried;
+use super::operations::Judged;
+use super::players::{FrontInput, Players};
+use super::sail;
+use super::shard::ClientId;
+use crate::game::{Body, GameWorld, View, kind, player};
+use crate::methods::living::{self, Note, Saying};
+use crate::protocol::{Act, Outcome, ServerMessage, codes};
+use crate::world_loop::Input;
+
+pub(super) use battle::{as_fighter, leave};
+pub(super) use chat::{NEAR, PARTY};
+pub use gift::told;
+pub use trade::{look as look_at_trade, trade_id, withdraw_all};
+pub use wares::wares_of;
+
+/// How long the flow of an act may take before its outcome is unknown: longer than each of its steps' own bounds together.
+const FLOW_MOST: Duration = Duration::from_secs(30);
+
+/// Units in a tile.
+const UNITS: i32 = 256;
+
+/// How wide anything that stands on the land is at most, in tiles.
+const WIDEST_TILES: i32 = 16;
+
+/// What a flow of an act comes back with.
+pub struct Came {
+    /// What became of the act.
+    pub result: Result<Done, CallRefusal>,
+    /// What is to be done in the world because of it, in order.
+    pub then: Vec<Then>,
+}
+
+/// An act that is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// Done.
+    Done,
+    /// Done, and this is the number of what came of it.
+    Made(u64),
+}
+
+/// What follows from an act.
+pub enum Then {
+    /// The client is told.
+    Say(Box<ServerMessage>),
+    /// The client is told its bag.
+    ShowBag,
+    /// The player feels better, by so many percent.
+    Fed(u8),
+    /// The player is in a battle now.
+    Fights(Room),
+    /// Everybody here who hears it is told.
+    Heard(Saying),
+    /// A try to get into a battle is over.
+    Tried,
+}
+
+/// Where a battle is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Its number.
+    pub battle: u64,
+    /// Its colosseum.
+    pub node: NodeId,
+    /// Which life of it.
+    pub life: Incarnation,
+}
+
+impl From<Result<Done, CallRefusal>> for Came {
+    fn from(result: Result<Done, CallRefusal>) -> Came {
+        Came { result, then: Vec::new() }
+    }
+}
+
+impl Came {
+    fn done() -> Came {
+        Ok(Done::Done).into()
+    }
+
+    fn and(mut self, then: Then) -> Came {
+        self.then.push(then);
+        self
+    }
+}
+
+/// What an act comes to at once.
+pub(super) enum Begin {
+    /// All of it.
+    Now(Came),
+    /// It waits.
+    Later(BoxFuture<'static, Came>),
+}
+
+/// A beginning, or a refusal.
+pub(super) type Begun = Result<Begin, CallRefusal>;
+
+/// A flow that begins.
+fn later(flow: impl Future<Output = Came> + Send + 'static) -> Begun {
+    Ok(Begin::Later(Box::pin(flow)))
+}
+
+/// A refusal.
+fn refused<T>(code: &str, text: impl Into<String>) -> Result<T, CallRefusal> {
+    Err(CallRefusal::new(code, text))
+}
+
+/// What a client is told when a transaction gives no success.
+fn refusal(error: &TransactionError) -> CallRefusal {
+    let mut refusal = living::refusal(error);
+    match refusal.code.as_str() {
+        "stranger" => codes::FORBIDDEN.clone_into(&mut refusal.code),
+        "misused" => codes::STALE.clone_into(&mut refusal.code),
+        _ => {}
+    }
+    refusal
+}
+
+/// How often a player may do what is not to be done too often.
+#[derive(Debug, Default)]
+pub struct Pace {
+    /// When the next stroke may come.
+    stroke_ms: u64,
+    voice: chat::Voice,
+    /// A flow is trying to get the player into a battle.
+    pub(super) joins: bool,
+}
+
+/// Who acts, and what is around.
+pub(super) struct Actor<'a> {
+    world: &'a GameWorld,
+    shared: &'a Arc<Shared>,
+    inputs: mpsc::Sender<Input<FrontInput>>,
+    now: u64,
+    id: ObjectId,
+    island: IslandId,
+    place: Place,
+    body: &'a player::Player,
+    carried: Arc<Carried>,
+    /// The room of the player's battle, if it is in one.
+    room: Option<Room>,
+    /// How many trades of the player are open.
+    trades: usize,
+    number: u64,
+    op: OperationId,
+    /// Nothing but this session can have begun it.
+    fresh: bool,
+    /// It may have happened already: what the world says now does not matter.
+    again: bool,
+}
+
+impl Actor<'_> {
+    /// Refuses whoever has been defeated or fights.
+    fn ready(&self) -> Result<(), CallRefusal> {
+        if self.again {
+            return Ok(());
+        }
+        if self.body.battle != 0 {
+            return refused(codes::IN_BATTLE, "not while in a battle");
+        }
+        if self.body.health == 0 {
+            return refused(codes::DEFEATED, "the player has been defeated");
+        }
+        Ok(())
+    }
+
+    fn reach(&self) -> i32 {
+        i32::from(self.shared.content.tuning.reach_tiles) * UNITS
+    }
+
+    /// Refuses what is out of reach: so many tiles from `first` on.
+    fn reaches(&self, first: Tile, size: (i32, i32)) -> Result<(), CallRefusal> {
+        let along = |at: i32, first: u16, count: i32| {
+            let low = i32::from(first) * UNITS;
+            (low - at).max(at - (low + count * UNITS)).max(0)
+        };
+        let far = along(self.place.x, first.x, size.0).max(along(self.place.y, first.y, size.1));
+        if self.again || far <= self.reach() {
+            return Ok(());
+        }
+        refused(codes::TOO_FAR, format!("it is {} tiles away", far / UNITS))
+    }
+
+    fn sees(&self, object: ObjectId) -> Option<(Place, &View)> {
+        seen(self.world, self.shared, self.now, self.island, object)
+    }
+
+    /// The tiles on which a thing stands.
+    fn footprint(place: Place, view: &View) -> Option<(Tile, (i32, i32))> {
+        let first = place.tile()?;
+        let extent = view.detail.first().filter(|_| view.kind == kind::FACILITY);
+        let side = |index: usize| {
+            let tiles = extent.and_then(|extent| extent.get(index)).copied().unwrap_or(1);
+            i32::try_from(tiles).unwrap_or(1).clamp(1, WIDEST_TILES)
+        };
+        Some((first, (side(0), side(1))))
+    }
+
+    /// Another player who is in reach.
+    fn person(&self, other: u64) -> Result<ObjectId, CallRefusal> {
+        let object = ObjectId(other);
+        if object == self.id {
+            return refused(codes::FORBIDDEN, "not with oneself");
+        }
+        if self.again {
+            return Ok(object);
+        }
+        beside(self.place, self.reach(), self.sees(object)).map(|()| object)
+    }
+
+    /// What stands around: things whose first tile is near enough that they may be in reach.
+    fn things(&self) -> impl Iterator<Item = (ObjectId, Place, &View)> {
+        let margin = self.reach() + WIDEST_TILES * UNITS;
+        let corner = |dx: i32, dy: i32| {
+            let at = self.place.offset(dx, dy);
+            Place::new(at.x.max(0), at.y.max(0)).cell(self.island)
+        };
+        let ends = corner(-margin, -margin).zip(corner(margin, margin).or_else(|| self.place.cell(self.island)));
+        let (first, last) = ends.unwrap_or_default();
+        let (world, island) = (self.world, self.island);
+        let cells = (first.y..=last.y).flat_map(move |y| (first.x..=last.x).map(move |x| Cell::new(island, x, y)));
+        let ghosts = cells.flat_map(move |cell| world.ghosts_in(cell));
+        ghosts.map(|(id, ghost)| (id, ghost.motion().from, ghost.view()))
+    }
+
+    /// The tools in the player's bag.
+    fn tools(&self) -> Vec<String> {
+        let items =
+            self.carried.bag.uniques.values().filter_map(|unique| self.content().items.get(unique.item.as_str()));
+        let mut tools: Vec<String> = items.filter_map(|item| item.tool.clone()).collect();
+        tools.sort_unstable();
+        tools.dedup();
+        tools
+    }
+
+    fn content(&self) -> &crate::game::content::Content {
+        &self.shared.content
+    }
+
+    /// Whether the operation may be known from before: then documents are asked before it is begun.
+    fn before(&self) -> bool {
+        self.again || !self.fresh
+    }
+}
+
+/// Where an object of this island is now and how it looks, if it is in sight.
+fn seen<'a>(
+    world: &'a GameWorld,
+    shared: &Shared,
+    now: u64,
+    island: IslandId,
+    object: ObjectId,
+) -> Option<(Place, &'a View)> {
+    if let Some(real) = world.get(object) {
+        return (real.island() == island).then(|| (real.place(now), real.view()));
+    }
+    let ghost = world.ghost(object)?;
+    let peers = shared.mesh.peers();
+    let peer = peers.by_incarnation(Incarnation(ghost.publisher()));
+    let its_now = now.saturating_add_signed(peer.map_or(0, |peer| -peer.clock_offset_ms));
+    (ghost.cell().island == island).then(|| (ghost.place(its_now), ghost.view()))
+}
+
+/// Refuses whoever is no player beside one who stands at `place`.
+fn beside(place: Place, reach: i32, other: Option<(Place, &View)>) -> Result<(), CallRefusal> {
+    match other {
+        Some((at, view)) if view.kind == kind::PLAYER => {
+            if i64::from(place.reach(at)) > i64::from(reach) {
+                return refused(codes::TOO_FAR, format!("{} is too far away", view.name));
+            }
+            Ok(())
+        }
+        Some(_) => refused(codes::FORBIDDEN, "that is no player"),
+        None => refused(codes::MISSING, "no such player is in sight"),
+    }
+}
+
+/// Begins an act.
+fn begin(actor: &Actor<'_>, pace: &mut Pace, act: &Act) -> Begun {
+    match act {
+        Act::Gather { x, y } => garden::gather(actor, pace, Tile { x: *x, y: *y }),
+        Act::Build { facility, x, y, turned } => garden::build(actor, facility, Tile { x: *x, y: *y }, *turned),
+        Act::Demolish { object } => garden::demolish(actor, ObjectId(*object)),
+        Act::Use { object } => garden::operate(actor, ObjectId(*object)),
+        Act::Put { object, wares } => garden::put(actor, ObjectId(*object), wares),
+        Act::Take { object, wares } => garden::take(actor, ObjectId(*object), wares),
+        Act::Look { object } => garden::look(actor, ObjectId(*object)),
+        Act::Claim {} => garden::claim(actor),
+        Act::GiveUp {} => garden::give_up(actor),
+        Act::Craft { recipe } => craft::craft(actor, recipe),
+        Act::Eat { item } => craft::eat(actor, item),
+        Act::Attack { target } => battle::attack(actor, pace, ObjectId(*target)),
+        Act::Join { battle } => battle::join(actor, pace, ObjectId(*battle)),
+        Act::Blow { blow, target } => battle::blow(actor, *blow, ObjectId(*target)),
+        Act::Flee {} => battle::flee(actor),
+        Act::Trade { player } => trade::open(actor, *player),
+        Act::Offer { trade, wares } => trade::offer(actor, *trade, wares),
+        Act::Consent { trade, round } => trade::consent(actor, *trade, *round),
+        Act::Withdraw { trade } => trade::withdraw(actor, *trade),
+        Act::Gift { player, wares } => gift::gift(actor, *player, wares),
+        Act::Chat { channel, text } => chat::chat(actor, pace, *channel, text),
+        Act::Sail { island } => sail::sail(actor, IslandId(*island)),
+        Act::Bag {} => Ok(Begin::Now(Came::done().and(Then::ShowBag))),
+        Act::Invite { .. } | Act::Enter { .. } | Act::Leave {} | Act::Lead { .. } | Act::Dissolve {} => {
+            refused(codes::UNAVAILABLE, "there are no parties yet")
+        }
+    }
+}
+
+impl Players {
+    /// A client asks for an act.
+    #[expect(clippy::too_many_arguments, reason = "who asks for what, under which two numbers, and in which world")]
+    pub(super) fn act(
+        &mut self,
+        world: &mut GameWorld,
+        now: u64,
+        client: ClientId,
+        id: ObjectId,
+        seq: u32,
+        number: u64,
+        act: &Act,
+    ) {
+        let held = self.lease_held;
+        let Some(player) = self.players.get_mut(&id) else { return };
+        let judged = match held {
+            true => player.operations.ask(now, number, act, client, seq),
+            false => {
+                let text = "this frontend has lost its lease for the moment: try again";
+                return self.answer_act(client, seq, act.op(), refusal_outcome(codes::UNAVAILABLE, text));
+            }
+        };
+        let (op, again) = match judged {
+            Judged::Do(op) => (op, false),
+            Judged::Again(op) => (op, true),
+            Judged::Waits => return,
+            Judged::Told(outcome) => return self.answer_act(client, seq, act.op(), outcome),
+            Judged::Busy => {
+                let text = "too many acts are under way";
+                return self.answer_act(client, seq, act.op(), refusal_outcome(codes::BUSY, text));
+            }
+            Judged::Stale(why) => {
+                return self.answer_act(client, seq, act.op(), refusal_outcome(codes::STALE, why));
+            }
+        };
+        let begun = self.begin(world, now, id, (number, op, again), act);
+        match begun {
+            Ok(Begin::Now(came)) => self.acted(world, now, id, number, act.op(), came),
+            Err(refusal) => self.acted(world, now, id, number, act.op(), Err(refusal).into()),
+            Ok(Begin::Later(flow)) => self.spawn_act(id, number, act.op(), flow),
+        }
+    }
+
+    fn begin(
+        &mut self,
+        world: &GameWorld,
+        now: u64,
+        id: ObjectId,
+        (number, op, again): (u64, OperationId, bool),
+        act: &Act,
+    ) -> Begun {
+        let gone = || CallRefusal::new(codes::UNAVAILABLE, "the player is not in this world any more");
+        let inputs = self.inputs.upgrade().ok_or_else(gone)?;
+        let player = self.players.get_mut(&id).ok_or_else(gone)?;
+        let real = world.get(id).ok_or_else(gone)?;
+        let Body::Player(body) = real.body() else { return Err(gone()) };
+        let actor = Actor {
+            world,
+            shared: &self.shared,
+            inputs,
+            now,
+            id,
+            island: real.island(),
+            place: real.place(now),
+            body,
+            carried: player.keeper.carried(),
+            room: self.fighting.get(&id).map(|fights| fights.room.clone()),
+            trades: player.trades.len(),
+            number,
+            op,
+            fresh: player.operations.is_fresh(number),
+            again,
+        };
+        begin(&actor, &mut player.pace, act)
+    }
+
+    fn spawn_act(&self, id: ObjectId, number: u64, op: &'static str, flow: BoxFuture<'static, Came>) {
+        let Some(inputs) = self.inputs.upgrade() else { return };
+        self.shared.tasks.spawn(async move {
+            let late = || CallRefusal::new(codes::UNKNOWN, "it took too long: ask again under the same number");
+            let came = timeout(FLOW_MOST, flow)
+                .await
+                .unwrap_or_else(|_| Came { result: Err(late()), then: vec![Then::Tried] });
+            // An error means that the world has ended.
+            let _ = inputs.send(Input::Role(FrontInput::Acted { player: id, number, op, came })).await;
+        });
+    }
+
+    /// An act has come to its end.
+    pub(super) fn acted(
+        &mut self,
+        world: &mut GameWorld,
+        now: u64,
+        id: ObjectId,
+        number: u64,
+        op: &'static str,
+        came: Came,
+    ) {
+        let Came { result, then } = came;
+        let outcome = match result {
+            Ok(Done::Done) => Outcome::Ok { motion: None },
+            Ok(Done::Made(number)) => Outcome::Made { number },
+            Err(refusal) => refusal_outcome(&refusal.code, &refusal.text),
+        };
+        let told = self.players.get_mut(&id).and_then(|player| player.operations.end(number, &outcome));
+        // Of a life that is over: its player is gone, or has come back since and knows nothing of it.
+        let Some((client, seq)) = told else {
+            self.abandon(then, id);
+            return;
+        };
+        self.answer_act(client, seq, op, outcome);
+        for then in then {
+            match then {
+                Then::Say(message) if self.clients.contains_key(&client) => self.say(client, &message),
+                Then::Say(_) => {}
+                Then::ShowBag => drop(self.bags_due.insert(id)),
+                Then::Fed(percent) => self.mend(world, now, id, percent),
+                Then::Fights(room) => self.fights(world, now, id, room),
+                Then::Heard(saying) => self.hear(world, now, &saying),
+                Then::Tried => {
+                    if let Some(player) = self.players.get_mut(&id) {
+                        player.pace.joins = false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether another player stands beside an own one.
+    pub(super) fn are_near(
+        &self,
+        world: &GameWorld,
+        now: u64,
+        id: ObjectId,
+        other: ObjectId,
+    ) -> Result<(), CallRefusal> {
+        let Some(real) = world.get(id).filter(|_| self.players.contains_key(&id)) else {
+            return refused(codes::MISSING, "the player is not in this world any more");
+        };
+        let reach = i32::from(self.shared.content.tuning.reach_tiles) * UNITS;
+        beside(real.place(now), reach, seen(world, &self.shared, now, real.island(), other))
+    }
+
+    /// What follows from the act of a player who is gone: nothing but that it must not stay in a battle.
+    fn abandon(&mut self, then: Vec<Then>, id: ObjectId) {
+        for then in then {
+            if let Then::Fights(room) = then {
+                self.leave_room(id, room);
+            }
+        }
+    }
+
+    /// Counts what became of an act, and tells whoever asked for it if they are still there.
+    fn answer_act(&mut self, client: ClientId, seq: u32, op: &'static str, outcome: Outcome) {
+        let metrics = &self.shared.metrics;
+        let counted = match &outcome {
+            Outcome::Refused { code, .. } => {
+                metrics.refusals.with_label_values(&[counted_code(code)]).inc();
+                if code == codes::UNKNOWN { "unknown" } else { "refused" }
+            }
+            Outcome::Ok { .. } | Outcome::Made { .. } => "done",
+        };
+        metrics.acts.with_label_values(&[op, counted]).inc();
+        if self.clients.contains_key(&client) {
+            self.say(client, &ServerMessage::Answer { seq, outcome });
+        }
+    }
+}
+
+fn refusal_outcome(code: &str, text: &str) -> Outcome {
+    Outcome::Refused { code: code.to_owned(), text: text.to_owned(), motion: None }
+}
+
+/// Codes under which refusals of acts are counted each by itself. All come from programs of ours, but some from other nodes,
+/// which may be newer.
+const COUNTED: [&str; 37] = [
+    codes::UNAVAILABLE,
+    codes::TOO_FAR,
+    codes::MISSING,
+    codes::UNKNOWN_NAME,
+    codes::IN_BATTLE,
+    codes::NO_BATTLE,
+    codes::DEFEATED,
+    codes::TOO_SOON,
+    codes::FORBIDDEN,
+    codes::BUSY,
+    codes::STALE,
+    codes::UNKNOWN,
+    codes::NEEDS,
+    codes::PARTY,
+    codes::FENCED,
+    codes::FULL,
+    codes::BLOCKED,
+    codes::MALFORMED,
+    codes::FLOOD,
+    "too_little",
+    "changed",
+    "overflow",
+    "taken",
+    "done",
+    "withdrawn",
+    "lapsed",
+    "occupied",
+    "outside",
+    "water",
+    "held",
+    "not_empty",
+    "too_large",
+    "unstable",
+    "apart",
+    "stands",
+    "limit",
+    "again",
+];
+
+fn counted_code(code: &str) -> &'static str {
+    COUNTED.iter().find(|known| **known == code).copied().unwrap_or("other")
+}
+
+/// A word for a player, as a note.
+pub fn note(player: ObjectId, code: &str, text: impl Into<String>, number: u64) -> Note {
+    Note { players: vec![player], code: code.to_owned(), text: text.into(), number }
+}

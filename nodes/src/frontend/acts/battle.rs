@@ -1,0 +1,221 @@
+//! Battles from a player's side: getting into one, acting in it, trying to get out.
+//!
+//! A battle is a room on a colosseum. The frontend checks reach before and hands the player over; from then on the room has
+//! its health and says when it is free. Whose answer is lost may be in the room without knowing it, so the room is told that
+//! it is not. This NEVER decides a blow.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cartographer::geometry::ObjectId;
+use mesh::calls::Outcome;
+use mesh::{CallError, CallRefusal, Incarnation, NodeId, PeerInfo, Role};
+
+use super::{Actor, Begun, Came, Done, Pace, Room, Shared, Then, later, refused};
+use crate::game::{kind, made_by, player, pose};
+use crate::load::Load;
+use crate::methods::living::{
+    BATTLE_ACT, BATTLE_JOIN, BATTLE_LEAVE, BATTLE_OPEN, BattleAct, BattleJoin, BattleLeave, BattleOpen, Fighter,
+};
+use crate::methods::{pack, unpack};
+use crate::protocol::codes;
+
+/// The side of players.
+const PLAYERS: u8 = 0;
+
+/// A heavy blow: the last of those that a client may ask for.
+const HEAVY: u8 = 2;
+
+/// Flight, as the colosseum counts it.
+const FLIGHT: u8 = 3;
+
+/// What a player's health is worth: the measure of all toughness.
+const TOUGHNESS: u16 = 100;
+
+/// Attacks an animal in reach.
+pub(super) fn attack(actor: &Actor<'_>, pace: &mut Pace, target: ObjectId) -> Begun {
+    may_begin(actor, pace)?;
+    let Some((place, view)) = actor.sees(target) else {
+        return refused(codes::MISSING, format!("no animal {} is in sight", target.0));
+    };
+    if view.kind != kind::ANIMAL {
+        return refused(codes::FORBIDDEN, "only animals are attacked");
+    }
+    if i64::from(actor.place.reach(place)) > i64::from(actor.reach()) {
+        return refused(codes::TOO_FAR, format!("the {} is too far away", view.name));
+    }
+    if view.pose == pose::DEFEATED || view.health == 0 {
+        return refused(codes::DEFEATED, format!("the {} has been defeated", view.name));
+    }
+    if view.pose == pose::FIGHTS
+        && let Some(room) = room_of(actor, ObjectId(view.tie))
+    {
+        return enter(actor, pace, room);
+    }
+    let peers = actor.shared.mesh.peers();
+    let publisher = actor.world.ghost(target).map(|ghost| Incarnation(ghost.publisher()));
+    let Some(target_node) = publisher.and_then(|p| peers.by_incarnation(p)).map(|peer| peer.record.node.clone()) else {
+        return refused(codes::MISSING, "nobody looks after that animal at the moment");
+    };
+    let Some(colosseum) = peers.up(Role::Colosseum).min_by_key(|peer| load_of(peer)) else {
+        return refused(codes::UNAVAILABLE, "no colosseum is there at the moment");
+    };
+    let battle = made_by(actor.op).0;
+    let room = Room { battle, node: colosseum.record.node.clone(), life: colosseum.record.incarnation };
+    let opener = fighter(actor);
+    let open = BattleOpen { battle, island: actor.island, place, opener, target, target_node };
+    pace.joins = true;
+    let (shared, player) = (actor.shared.clone(), actor.id);
+    later(async move {
+        let answer = shared.mesh.call(&room.node, &BATTLE_OPEN, pack(&open)).await;
+        let came = match answer {
+            Ok(answer) => match unpack::<u64>(&answer) {
+                Ok(battle) => into(Room { battle, ..room }),
+                Err(refusal) => Err(CallRefusal::new(codes::UNKNOWN, refusal.text)).into(),
+            },
+            Err(error) => not_in(&shared, player, &room, error),
+        };
+        came.and(Then::Tried)
+    })
+}
+
+/// Joins a battle in reach.
+pub(super) fn join(actor: &Actor<'_>, pace: &mut Pace, battle: ObjectId) -> Begun {
+    may_begin(actor, pace)?;
+    let Some((place, _)) = actor.sees(battle).filter(|(_, view)| view.kind == kind::BATTLE) else {
+        return refused(codes::MISSING, format!("no battle {} is in sight", battle.0));
+    };
+    if i64::from(actor.place.reach(place)) > i64::from(actor.reach()) {
+        return refused(codes::TOO_FAR, "the battle is too far away");
+    }
+    let Some(room) = room_of(actor, battle) else {
+        return refused(codes::UNAVAILABLE, "nobody leads that battle at the moment");
+    };
+    enter(actor, pace, room)
+}
+
+/// Does something in the battle.
+pub(super) fn blow(actor: &Actor<'_>, blow: u8, target: ObjectId) -> Begun {
+    if blow > HEAVY {
+        return refused(codes::MALFORMED, format!("no blow {blow}; there are 0 to {HEAVY}"));
+    }
+    strike(actor, blow, target)
+}
+
+/// Tries to get away.
+pub(super) fn flee(actor: &Actor<'_>) -> Begun {
+    strike(actor, FLIGHT, actor.id)
+}
+
+fn strike(actor: &Actor<'_>, blow: u8, target: ObjectId) -> Begun {
+    let Some(room) = actor.room.clone() else {
+        return refused(codes::NO_BATTLE, "one is in no battle");
+    };
+    // Another colosseum may have gone on with it: its publisher is who leads it.
+    let node = room_of(actor, ObjectId(room.battle)).unwrap_or(room).node;
+    let act = BattleAct { battle: actor.body.battle, actor: actor.id, blow, target, cause: actor.number };
+    let shared = actor.shared.clone();
+    later(async move {
+        let said = shared.mesh.call(&node, &BATTLE_ACT, pack(&act)).await;
+        said.map(|_: Bytes| Done::Done).map_err(|error| of_call(&error)).into()
+    })
+}
+
+fn may_begin(actor: &Actor<'_>, pace: &Pace) -> Result<(), CallRefusal> {
+    if pace.joins {
+        return refused(codes::IN_BATTLE, "one is about to fight already");
+    }
+    actor.ready()?;
+    // Asked again: what the world says of the player counts nevertheless.
+    if actor.body.battle != 0 {
+        return refused(codes::IN_BATTLE, "one is in a battle");
+    }
+    Ok(())
+}
+
+fn enter(actor: &Actor<'_>, pace: &mut Pace, room: Room) -> Begun {
+    pace.joins = true;
+    let joins = BattleJoin { battle: room.battle, fighter: fighter(actor) };
+    let (shared, player) = (actor.shared.clone(), actor.id);
+    later(async move {
+        let came = match shared.mesh.call(&room.node, &BATTLE_JOIN, pack(&joins)).await {
+            Ok(_) => into(room),
+            Err(error) => not_in(&shared, player, &room, error),
+        };
+        came.and(Then::Tried)
+    })
+}
+
+fn into(room: Room) -> Came {
+    let made: Came = Ok(Done::Made(room.battle)).into();
+    made.and(Then::Fights(room))
+}
+
+/// The call failed. Where it may have been carried out nevertheless, the room is told that the player is not there.
+fn not_in(shared: &Arc<Shared>, player: ObjectId, room: &Room, error: CallError) -> Came {
+    if error.outcome() != Outcome::Answered {
+        let (shared, room) = (shared.clone(), room.clone());
+        let tasks = shared.tasks.clone();
+        tasks.spawn(async move { leave(&shared, player, &room).await });
+        return refused(codes::UNAVAILABLE, error.to_string()).into();
+    }
+    Err(of_call(&error)).into()
+}
+
+/// Takes a player out of a room. If nobody hears it, the room finds out when it tells the player something.
+pub(crate) async fn leave(shared: &Shared, player: ObjectId, room: &Room) {
+    let leaves = BattleLeave { battle: room.battle, object: player };
+    if let Err(error) = shared.mesh.call(&room.node, &BATTLE_LEAVE, pack(&leaves)).await {
+        tracing::debug!(player = player.0, battle = room.battle, %error, "a colosseum did not hear who leaves");
+    }
+}
+
+/// Where a battle that is in sight is led.
+fn room_of(actor: &Actor<'_>, battle: ObjectId) -> Option<Room> {
+    let ghost = actor.world.ghost(battle).filter(|ghost| ghost.view().kind == kind::BATTLE)?;
+    let life = Incarnation(ghost.publisher());
+    let node: NodeId = actor.shared.mesh.peers().by_incarnation(life)?.record.node.clone();
+    Some(Room { battle: battle.0, node, life })
+}
+
+fn fighter(actor: &Actor<'_>) -> Fighter {
+    as_fighter(actor.shared, actor.id, actor.body, &actor.carried)
+}
+
+/// A player as a colosseum takes it: its best weapon counts.
+pub(crate) fn as_fighter(
+    shared: &Shared,
+    id: ObjectId,
+    body: &player::Player,
+    carried: &crate::frontend::keeper::Carried,
+) -> Fighter {
+    let items = &shared.content.items;
+    let uniques = carried.bag.uniques.values().map(|unique| &unique.item);
+    let names = carried.bag.stacks.keys().chain(uniques);
+    let best = names.filter_map(|name| items.get(name.as_str())).map(|item| item.harm).max().unwrap_or(0);
+    Fighter {
+        object: id,
+        node: shared.mesh.me().node.clone(),
+        side: PLAYERS,
+        name: body.name.clone(),
+        health: body.health,
+        harm: shared.content.tuning.blow_harm.saturating_add(best),
+        toughness: TOUGHNESS,
+        fear: 0,
+    }
+}
+
+/// What a colosseum's load makes of it: the least is chosen.
+fn load_of(peer: &PeerInfo) -> (u32, u32, NodeId) {
+    let load = Load::decode(&peer.load).unwrap_or_default();
+    (load.players, load.tick_p99_us, peer.record.node.clone())
+}
+
+/// What a client is told when a colosseum could not be asked.
+fn of_call(error: &CallError) -> CallRefusal {
+    match error {
+        CallError::Refused { refusal, .. } if error.outcome() == Outcome::Answered => refusal.clone(),
+        error if error.outcome() == Outcome::Maybe => CallRefusal::new(codes::UNKNOWN, error.to_string()),
+        error => CallRefusal::new(codes::UNAVAILABLE, error.to_string()),
+    }
+}

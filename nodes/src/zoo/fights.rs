@@ -1,0 +1,351 @@
+//! Fights: hunters that reach their prey, fighters that battles take and give back, and battles whose room is gone.
+//!
+//! While an animal is in a battle its health is the room's, it stands, and it does not think. Whoever asks for what is not
+//! so is refused; nothing here NEVER waits, for calls run in flows of their own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use cartographer::geometry::ObjectId;
+use mesh::{CallError, CallRefusal, Incarnation, IncomingCall, NodeId, Role};
+use rand::RngCore;
+
+use super::ZooInput;
+use super::rules::ZooRules;
+use super::sights::within_reach;
+use crate::game::animal::Animal;
+use crate::game::content::Species;
+use crate::game::minds::Strike;
+use crate::game::{Body, GameWorld, kind, made_by, pose};
+use crate::load::Load;
+use crate::methods::animals::{ANIMAL_STRUCK, Struck};
+use crate::methods::living::{
+    BATTLE_OPEN, BATTLE_RESUME, BattleOpen, FIGHTER_FREED, FIGHTER_TAKE, FIGHTER_TOLD, Fighter, FighterFreed,
+    FighterTake, FighterTold, Freed,
+};
+use crate::methods::{pack, unpack};
+use crate::protocol::codes;
+use crate::rendezvous::choose;
+
+/// The side of animals.
+const ANIMALS: u8 = 1;
+/// Battles that animals open in a second, at most.
+const OPENS_PER_S: u32 = 8;
+/// Blows at prey of other zoos in a second, at most.
+const BLOWS_PER_S: u32 = 64;
+/// A battle of which nothing is seen for so long is asked for, in milliseconds.
+const SILENT_MS: u64 = 4_000;
+/// How much less hungry prey makes.
+const MEAL: f32 = 0.6;
+
+/// What goes on.
+#[derive(Debug, Default)]
+pub(super) struct Fights {
+    /// Animals in battles, and since when nothing has been seen of the battle.
+    fighting: BTreeMap<ObjectId, Fighting>,
+    /// Animals that wait for a battle to be opened.
+    opening: BTreeSet<ObjectId>,
+    /// Calls that may still be made in this second.
+    opens_left: u32,
+    blows_left: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Fighting {
+    battle: u64,
+    silent_since: Option<u64>,
+}
+
+impl Fights {
+    /// Animals in battles.
+    pub(super) fn len(&self) -> usize {
+        self.fighting.len()
+    }
+
+    /// Forgets those that are not here any more.
+    pub(super) fn retain(&mut self, is_here: impl Fn(ObjectId) -> bool) {
+        self.fighting.retain(|animal, _| is_here(*animal));
+        self.opening.retain(|animal| is_here(*animal));
+    }
+}
+
+fn animal(world: &GameWorld, id: ObjectId) -> Option<&Animal> {
+    match world.get(id)?.body() {
+        Body::Animal(animal) => Some(animal),
+        _ => None,
+    }
+}
+
+fn refused<T>(code: &'static str, text: impl Into<String>) -> Result<T, CallRefusal> {
+    Err(CallRefusal::new(code, text))
+}
+
+impl ZooRules {
+    fn species(&self, world: &GameWorld, id: ObjectId) -> Option<&Species> {
+        self.shared.content.species.get(&animal(world, id)?.species)
+    }
+
+    /// The animal as a fighter.
+    fn fighter(&self, world: &GameWorld, id: ObjectId) -> Option<Fighter> {
+        let (body, species) = (animal(world, id)?, self.species(world, id)?);
+        Some(Fighter {
+            object: id,
+            node: self.shared.mesh.me().node.clone(),
+            side: ANIMALS,
+            name: body.species.clone(),
+            health: body.health,
+            harm: species.harm,
+            toughness: species.toughness,
+            fear: species.fear,
+        })
+    }
+
+    /// Answers a peer's call.
+    pub(super) fn call(&mut self, world: &mut GameWorld, now: u64, call: IncomingCall) {
+        let answer = match call.method.as_str() {
+            name if name == FIGHTER_TAKE.name => {
+                unpack(&call.body).and_then(|take| self.take(world, now, take)).map(|fighter| pack(&fighter))
+            }
+            name if name == FIGHTER_TOLD.name => {
+                unpack(&call.body).map(|told| self.told(world, now, told)).map(|()| Bytes::new())
+            }
+            name if name == FIGHTER_FREED.name => {
+                unpack(&call.body).map(|freed| self.freed(world, now, freed)).map(|()| Bytes::new())
+            }
+            name if name == ANIMAL_STRUCK.name => {
+                unpack(&call.body).and_then(|struck| self.struck(world, now, struck)).map(|killed| pack(&killed))
+            }
+            other => Err(CallRefusal::unknown_method(other)),
+        };
+        call.answer(answer);
+    }
+
+    /// A battle takes control of an animal.
+    fn take(&mut self, world: &mut GameWorld, now: u64, take: FighterTake) -> Result<Fighter, CallRefusal> {
+        let FighterTake { battle, object } = take;
+        let missing = || CallRefusal::new(codes::MISSING, format!("no animal {} is here", object.0));
+        if !self.may_act(object) {
+            return Err(missing());
+        }
+        let fighter = self.fighter(world, object).ok_or_else(missing)?;
+        let present = animal(world, object).map_or(0, |animal| animal.battle);
+        if present != 0 && present != battle {
+            return refused(codes::IN_BATTLE, present.to_string());
+        }
+        if fighter.health == 0 {
+            return refused(codes::DEFEATED, format!("{} {} has been defeated", fighter.name, object.0));
+        }
+        self.enter(world, now, object, battle);
+        Ok(fighter)
+    }
+
+    fn enter(&mut self, world: &mut GameWorld, now: u64, object: ObjectId, battle: u64) {
+        self.fights.opening.remove(&object);
+        self.fights.fighting.insert(object, Fighting { battle, silent_since: None });
+        let motion = world.stop(now, object).unwrap_or_default();
+        self.minds.pause(now, object, true, motion);
+        change(world, now, object, |animal| (animal.battle, animal.pose) = (battle, pose::IDLE));
+    }
+
+    fn told(&mut self, world: &mut GameWorld, now: u64, told: FighterTold) {
+        let FighterTold { battle, object, health } = told;
+        if self.fights.fighting.get(&object).is_some_and(|fighting| fighting.battle == battle) {
+            self.set_health(world, now, object, health);
+        }
+    }
+
+    fn set_health(&mut self, world: &mut GameWorld, now: u64, object: ObjectId, health: u8) {
+        let health = health.min(100);
+        change(world, now, object, |animal| animal.health = health);
+        self.minds.change(now, object, |drives| drives.health = f32::from(health) / 100.0);
+    }
+
+    /// A battle gives an animal back. One that is not in this battle is left as it is.
+    fn freed(&mut self, world: &mut GameWorld, now: u64, freed: FighterFreed) {
+        let FighterFreed { battle, object, health, how } = freed;
+        if self.fights.fighting.get(&object).is_none_or(|fighting| fighting.battle != battle) {
+            return;
+        }
+        self.fights.fighting.remove(&object);
+        if health == 0 || how == Freed::Defeated {
+            let at = self.moment(now);
+            self.dens.died(world, &mut self.minds, at, object);
+            self.counts.deaths.inc();
+            return;
+        }
+        self.set_health(world, now, object, health);
+        self.release(world, now, object);
+        self.minds.change(now, object, |drives| match how {
+            Freed::Won => drives.hunger = (drives.hunger - MEAL).max(0.0),
+            _ => drives.dread = 1.0,
+        });
+    }
+
+    /// Gives an animal's mind back to it.
+    fn release(&mut self, world: &mut GameWorld, now: u64, object: ObjectId) {
+        self.fights.fighting.remove(&object);
+        change(world, now, object, |animal| animal.battle = 0);
+        let motion = world.get(object).map(|real| real.motion()).unwrap_or_default();
+        self.minds.pause(now, object, false, motion);
+    }
+
+    /// What comes of the blows that hunters deal.
+    pub(super) fn strikes(&mut self, world: &mut GameWorld, now: u64, strikes: Vec<Strike>) {
+        for strike in strikes {
+            let Strike { hunter, prey } = strike;
+            let Some(harm) = self.species(world, hunter).map(|species| species.harm) else { continue };
+            if self.dens.of(prey).is_some() && world.get(prey).is_some() {
+                if let Ok(true) = self.struck(world, now, Struck { hunter, prey, harm }) {
+                    self.fed(now, hunter);
+                }
+                continue;
+            }
+            let Some(ghost) = world.ghost(prey) else { continue };
+            let peers = self.shared.mesh.peers();
+            let Some(peer) = peers.by_incarnation(Incarnation(ghost.publisher())) else { continue };
+            let node = peer.record.node.clone();
+            match ghost.view().kind {
+                kind::PLAYER => self.open(world, now, hunter, prey, node),
+                kind::ANIMAL => self.strike_elsewhere(Struck { hunter, prey, harm }, node),
+                _ => {}
+            }
+        }
+    }
+
+    /// A blow at an animal of ours: whether it is dead.
+    fn struck(&mut self, world: &mut GameWorld, now: u64, struck: Struck) -> Result<bool, CallRefusal> {
+        let Struck { prey, harm, .. } = struck;
+        let missing = || CallRefusal::new(codes::MISSING, format!("no animal {} is here", prey.0));
+        if !self.may_act(prey) {
+            return Err(missing());
+        }
+        let body = animal(world, prey).ok_or_else(missing)?;
+        if body.battle != 0 {
+            return refused(codes::IN_BATTLE, body.battle.to_string());
+        }
+        let toughness = u32::from(self.species(world, prey).map_or(100, |species| species.toughness).max(1));
+        let loss = (u32::from(harm) * 100 / toughness).clamp(1, 100) as u8;
+        let health = body.health.saturating_sub(loss);
+        if health == 0 {
+            let at = self.moment(now);
+            self.dens.died(world, &mut self.minds, at, prey);
+            self.counts.deaths.inc();
+            return Ok(true);
+        }
+        self.set_health(world, now, prey, health);
+        self.minds.change(now, prey, |drives| drives.dread = 1.0);
+        Ok(false)
+    }
+
+    fn fed(&mut self, now: u64, hunter: ObjectId) {
+        self.counts.meals.inc();
+        self.minds.change(now, hunter, |drives| drives.hunger = (drives.hunger - MEAL).max(0.0));
+    }
+
+    /// Another zoo has told what became of a blow.
+    pub(super) fn blow_landed(&mut self, now: u64, hunter: ObjectId, killed: bool) {
+        if killed {
+            self.fed(now, hunter);
+        }
+    }
+
+    fn strike_elsewhere(&mut self, struck: Struck, node: NodeId) {
+        let Some(left) = self.fights.blows_left.checked_sub(1) else { return };
+        self.fights.blows_left = left;
+        let (shared, world) = (self.shared.clone(), self.handle.clone());
+        self.shared.tasks.spawn(async move {
+            let answer = shared.mesh.call(&node, &ANIMAL_STRUCK, pack(&struck)).await;
+            let killed = answer.is_ok_and(|body| unpack::<bool>(&body).unwrap_or(false));
+            world.role(ZooInput::Struck { hunter: struck.hunter, killed }).await;
+        });
+    }
+
+    /// A hunter has reached a player.
+    fn open(&mut self, world: &GameWorld, now: u64, hunter: ObjectId, player: ObjectId, node: NodeId) {
+        let (Some(opener), Some(real)) = (self.fighter(world, hunter), world.get(hunter)) else { return };
+        let place = real.place(now);
+        let reaches = world
+            .ghost(player)
+            .is_some_and(|ghost| within_reach(place, ghost.place(self.sights.theirs(ghost.publisher(), now))));
+        let busy = self.fights.opening.contains(&hunter) || self.fights.fighting.contains_key(&hunter);
+        if busy || !reaches || self.fights.opens_left == 0 {
+            return;
+        }
+        let peers = self.shared.mesh.peers();
+        let load = |peer: &mesh::PeerInfo| Load::decode(&peer.load).unwrap_or_default();
+        let colosseums = peers.up(Role::Colosseum);
+        let Some(colosseum) = colosseums.min_by_key(|peer| (load(peer).players, load(peer).tick_p99_us / 1_000)) else {
+            return;
+        };
+        self.fights.opens_left -= 1;
+        self.fights.opening.insert(hunter);
+        self.counts.opened.inc();
+        let op = u128::from(self.random.next_u64()) << 64 | u128::from(self.random.next_u64());
+        let battle = made_by(estate::transaction::OperationId(op)).0;
+        let (island, target) = (real.island(), player);
+        let open = BattleOpen { battle, island, place, opener, target, target_node: node };
+        let (shared, handle, colosseum) = (self.shared.clone(), self.handle.clone(), colosseum.record.node.clone());
+        self.shared.tasks.spawn(async move {
+            let answer = shared.mesh.call(&colosseum, &BATTLE_OPEN, pack(&open)).await;
+            if let Err(error) = &answer {
+                tracing::debug!(%error, hunter = hunter.0, player = player.0, "a battle was not opened");
+            }
+            let battle = answer.ok().and_then(|body| unpack::<u64>(&body).ok());
+            handle.role(ZooInput::Opened { animal: hunter, battle }).await;
+        });
+    }
+
+    /// A battle was opened for an animal, or not.
+    pub(super) fn opened(&mut self, world: &mut GameWorld, now: u64, animal: ObjectId, battle: Option<u64>) {
+        // The room may have taken, and even freed, the animal before its answer came.
+        let waits = self.fights.opening.remove(&animal);
+        if let Some(battle) = battle
+            && waits
+            && self.may_act(animal)
+            && world.get(animal).is_some()
+        {
+            self.enter(world, now, animal, battle);
+        }
+    }
+
+    /// Once a second: refills what may be done, and asks for battles of which nothing is seen any more.
+    pub(super) fn watch_battles(&mut self, world: &GameWorld, now: u64) {
+        (self.fights.opens_left, self.fights.blows_left) = (OPENS_PER_S, BLOWS_PER_S);
+        let peers = self.shared.mesh.peers();
+        let mut silent = BTreeSet::new();
+        for Fighting { battle, silent_since } in self.fights.fighting.values_mut() {
+            let room = world.ghost(ObjectId(*battle)).map(|ghost| Incarnation(ghost.publisher()));
+            if room.is_some_and(|room| peers.by_incarnation(room).is_some()) {
+                *silent_since = None;
+            } else if now >= *silent_since.get_or_insert(now) + SILENT_MS {
+                *silent_since = Some(now);
+                silent.insert(*battle);
+            }
+        }
+        for battle in silent {
+            let colosseums: Vec<NodeId> = peers.up(Role::Colosseum).map(|peer| peer.record.node.clone()).collect();
+            let Some(node) = choose(&battle.to_be_bytes(), &colosseums).cloned() else { continue };
+            let (shared, handle) = (self.shared.clone(), self.handle.clone());
+            self.shared.tasks.spawn(async move {
+                let answer = shared.mesh.call(&node, &BATTLE_RESUME, pack(&battle)).await;
+                let over = matches!(&answer, Err(CallError::Refused { refusal, .. }) if refusal.code == codes::MISSING);
+                handle.role(ZooInput::Resumed { battle, over }).await;
+            });
+        }
+    }
+
+    /// A colosseum has answered for a battle of which nothing was seen.
+    pub(super) fn resumed(&mut self, world: &mut GameWorld, now: u64, battle: u64, over: bool) {
+        let members = self.fights.fighting.iter().filter(|(_, fighting)| over && fighting.battle == battle);
+        let members: Vec<ObjectId> = members.map(|(animal, _)| *animal).collect();
+        members.into_iter().for_each(|animal| self.release(world, now, animal));
+    }
+}
+
+fn change(world: &mut GameWorld, now: u64, object: ObjectId, change: impl FnOnce(&mut Animal)) {
+    world.change(now, object, |body| {
+        if let Body::Animal(animal) = body {
+            change(animal);
+        }
+    });
+}
