@@ -13,5 +13,6 @@ pub mod bench_combat;
 pub mod bench_estate;
 pub mod bench_frontend;
 pub mod bench_mesh;
+pub mod bench_world;
 
 mod signals;
