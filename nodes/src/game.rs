@@ -8,9 +8,9 @@ pub mod content;
 pub mod player;
 
 pub mod animal;
-pub mod minds;
 pub mod battle;
 pub mod combat;
+pub mod minds;
 pub mod thing;
 
 pub mod grounds;

@@ -37,6 +37,7 @@ use tokio::time::timeout;
 use crate::audience::Audience;
 use crate::calendar::Calendar;
 use crate::game::content::Content;
+use crate::islands::Archipelago;
 use crate::owners::MeshOwners;
 use crate::role::{Answers, Parts};
 use crate::world_loop::{self, WorldHandle};
@@ -99,7 +100,7 @@ pub(crate) struct Shared {
     mesh: Mesh,
     estate: Arc<Transactions>,
     owners: Arc<MeshOwners>,
-    islands: Arc<Vec<Arc<Terrain>>>,
+    islands: Archipelago,
     content: Arc<Content>,
     calendar: Calendar,
     tasks: Tasks,
@@ -113,8 +114,7 @@ impl Shared {
     }
 
     fn terrain(&self, island: IslandId) -> Option<Arc<Terrain>> {
-        let found = self.islands.binary_search_by_key(&island, |terrain| terrain.id()).ok()?;
-        self.islands.get(found).cloned()
+        self.islands.get(island)
     }
 }
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cartographer::geometry::{Epoch, ObjectId};
+use cartographer::geometry::Epoch;
 use estate::goods::promise::{self, What};
 use estate::goods::{Goods, GoodsEffect, Place};
 use estate::post::{self, Claim, Held};
@@ -349,7 +349,12 @@ async fn pay_once(estate: &Transactions, battle: u64, spoil: &Spoil, goods: &Goo
 }
 
 /// One effect on a player, remembered by an arbiter of its own: a player's own document forgets its operations sooner.
-async fn run(estate: &Transactions, op: OperationId, player: u64, effect: &GoodsEffect) -> Result<(), TransactionError> {
+async fn run(
+    estate: &Transactions,
+    op: OperationId,
+    player: u64,
+    effect: &GoodsEffect,
+) -> Result<(), TransactionError> {
     let parts = vec![Place::Player(player).part(op, effect)];
     estate.run(Request::remembered(op, parts)).await
 }

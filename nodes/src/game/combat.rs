@@ -549,7 +549,9 @@ impl Room {
                 member.end = Some(Freed::Defeated);
             }
         }
-        if back > 0 && let Some(member) = self.standing(actor) {
+        if back > 0
+            && let Some(member) = self.standing(actor)
+        {
             member.struck_by = Some(target);
             if !member.strikers.contains(&target) {
                 member.strikers.push(target);
@@ -564,8 +566,7 @@ impl Room {
         if reaction == reaction::FALLS {
             self.share(content, target);
         }
-        let exchange =
-            Exchange { number, actor: actor.0, blow, target: target.0, harm, reaction, back, cause };
+        let exchange = Exchange { number, actor: actor.0, blow, target: target.0, harm, reaction, back, cause };
         self.shown.push_back(exchange.into());
         while self.shown.len() > SHOWN {
             self.shown.pop_front();
@@ -578,18 +579,25 @@ impl Room {
     fn share(&mut self, content: &Content, animal: ObjectId) {
         let Some(fallen) = self.member(animal).filter(|member| member.fighter.side == 1) else { return };
         let Some(species) = content.species.get(&fallen.fighter.name) else { return };
-        let mut winners: Vec<&Member> =
-            fallen.strikers.iter().filter_map(|id| self.member(*id)).filter(|m| m.stands() && m.fighter.side == 0).collect();
+        let mut winners: Vec<&Member> = fallen
+            .strikers
+            .iter()
+            .filter_map(|id| self.member(*id))
+            .filter(|m| m.stands() && m.fighter.side == 0)
+            .collect();
         let last = fallen.struck_by;
         winners.sort_by_key(|member| Some(member.id()) != last);
         let count = winners.len() as u64;
-        let spoils: Vec<Spoil> = (0..).zip(winners).map(|(turn, winner)| {
-            let dealt = |total: u64| total / count + u64::from(turn < total % count);
-            let goods = species.loot.iter().map(|(item, total)| (item.clone(), dealt(*total)));
-            let (player, node) = (winner.id(), winner.fighter.node.clone());
-            let goods = goods.filter(|(_, share)| *share > 0).collect();
-            Spoil { animal, player, node, goods, experience: species.experience }
-        }).collect();
+        let spoils: Vec<Spoil> = (0..)
+            .zip(winners)
+            .map(|(turn, winner)| {
+                let dealt = |total: u64| total / count + u64::from(turn < total % count);
+                let goods = species.loot.iter().map(|(item, total)| (item.clone(), dealt(*total)));
+                let (player, node) = (winner.id(), winner.fighter.node.clone());
+                let goods = goods.filter(|(_, share)| *share > 0).collect();
+                Spoil { animal, player, node, goods, experience: species.experience }
+            })
+            .collect();
         // Whoever neither gets nor learns anything is owed nothing.
         self.spoils.extend(spoils.into_iter().filter(|spoil| !spoil.goods.is_empty() || spoil.experience > 0));
     }

@@ -247,14 +247,21 @@ impl ZooRules {
     }
 
     /// A habitat's post is ours.
-    fn claimed(&mut self, world: &mut GameWorld, now: u64, id: HabitatId, epoch: u64, state: Map<String, Value>, keeper: Keeper) {
+    fn claimed(
+        &mut self,
+        world: &mut GameWorld,
+        now: u64,
+        id: HabitatId,
+        epoch: u64,
+        state: Map<String, Value>,
+        keeper: Keeper,
+    ) {
         let at = self.moment(now);
         let terrain = self.shared.terrain(id.island).filter(|_| self.lease_held && self.seen.contains(&id));
         let last = self.last_seen(world, now, id, epoch);
         let known = |animal: ObjectId| last.get(&animal).copied();
-        let woken = terrain.is_some_and(|terrain| {
-            self.dens.wake(world, &mut self.minds, at, id, &terrain, epoch, &state, known)
-        });
+        let woken = terrain
+            .is_some_and(|terrain| self.dens.wake(world, &mut self.minds, at, id, &terrain, epoch, &state, known));
         if !woken {
             keeper.leave(state, None);
             self.stages.insert(id, Stage::Leaving);

@@ -305,7 +305,8 @@ fn animals_flee_when_they_have_lost_their_courage_and_strike_back_at_who_struck_
     let mut room = room_of(BATTLE, player(1), Fighter { fear: 60, ..boar() });
     room.step(&Content::bundled(), 1_000, Event::Join(Fighter { health: 10, ..player(2) }, 1)).expect("joined");
     let choices = |room: &Room| {
-        let chosen = |n| mind::choose(Chance::of(n, 1), &room.members[1], &room.members, 1_000).expect("foes are there");
+        let chosen =
+            |n| mind::choose(Chance::of(n, 1), &room.members[1], &room.members, 1_000).expect("foes are there");
         (0..1_000).map(chosen).collect::<Vec<_>>()
     };
     assert!(choices(&room).iter().all(|(blow, whom)| *blow != blow::FLEE && *whom == ObjectId(2)), "the weakest");
@@ -357,7 +358,9 @@ fn health_stays_within_bounds_numbers_have_no_gaps_and_the_fallen_never_act() {
                 0 => Event::Join(Fighter { harm: chance.below(256) as u8, ..player(1 + chance.below(8)) }, 1),
                 1 if chance.percent(10) => Event::Leave(some(&mut chance)),
                 2 => play.room.debts().first().map_or(Event::Tick, |debt| Event::Settled(*debt)),
-                3 => Event::Living(if chance.percent(90) { vec![(player(1).node, 1), (boar().node, 2)] } else { vec![] }),
+                3 => {
+                    Event::Living(if chance.percent(90) { vec![(player(1).node, 1), (boar().node, 2)] } else { vec![] })
+                }
                 4 | 5 => Event::Tick,
                 _ => Event::Act {
                     actor: some(&mut chance),
