@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod acts {
-    pub mod hand;
+    pub(crate) mod hand;
 }
 
 use std::time::Duration;
@@ -286,6 +286,45 @@ async fn strokes_and_goods_of_a_garden_are_refused_before_it_is_asked() {
         codes::TOO_FAR
     );
     assert_eq!(code(&ann.act(Act::Build { facility: "box".to_owned(), x, y, turned: 4 }).await), codes::MALFORMED);
+    village.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_party_of_two_frontends_is_shown_to_all_its_members_and_outlives_its_leaders_session() {
+    let village = Village::start().await;
+    let (mut ann, mut bob) = (village.enter("ann", "frontend-1").await, village.enter("bob", "frontend-2").await);
+    let (a, b) = (ann.player(), bob.player());
+    assert_eq!(code(&ann.act(Act::Leave {}).await), codes::PARTY);
+    assert_eq!(code(&ann.act(Act::Invite { player: a }).await), codes::FORBIDDEN);
+    assert_eq!(code(&ann.act(Act::Invite { player: 77 }).await), codes::MISSING);
+    let number = ann.next_number();
+    let Outcome::Made { number: party } = ann.act_as(number, Act::Invite { player: b }).await else {
+        panic!("no party")
+    };
+    assert_eq!(ann.act_as(number, Act::Invite { player: b }).await, Outcome::Made { number: party });
+    assert_eq!(bob.note("invite").await.1, party);
+    assert_eq!(code(&bob.act(Act::Enter { party: party + 1 }).await), codes::MISSING);
+    assert_eq!(bob.act(Act::Enter { party }).await, DONE);
+    let both = vec![(a, "ann".to_owned()), (b, "bob".to_owned())];
+    for hand in [&mut ann, &mut bob] {
+        assert_eq!(hand.party(|seen| seen.2.len() == 2).await, (party, a, both.clone()));
+    }
+    village.send_away(&bob).await;
+    assert_eq!(ann.act(Act::Chat { channel: 1, text: "come".to_owned() }).await, DONE);
+    bob.until(|m| matches!(m, ServerMessage::Chat { channel: 1, text, .. } if text == "come").then_some(())).await;
+    assert_eq!(code(&bob.act(Act::Lead { player: b }).await), codes::FORBIDDEN);
+    assert_eq!(ann.act(Act::Lead { player: b }).await, DONE);
+    assert_eq!(ann.party(|seen| seen.1 == b).await.0, party);
+
+    let mut bob = village.come_again(bob, "frontend-1").await;
+    assert_eq!(bob.party(|_| true).await, (party, b, both));
+    assert_eq!(code(&ann.act(Act::Dissolve {}).await), codes::FORBIDDEN);
+    assert_eq!(bob.act(Act::Dissolve {}).await, DONE);
+    for hand in [&mut ann, &mut bob] {
+        hand.party(|seen| *seen == (0, 0, Vec::new())).await;
+    }
+    assert_eq!(code(&bob.act(Act::Chat { channel: 1, text: "come".to_owned() }).await), codes::PARTY);
+    village.clean().await;
     village.leave().await;
 }
 

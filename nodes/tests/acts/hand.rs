@@ -38,6 +38,9 @@ pub(crate) struct Village {
     gifts: AtomicU64,
 }
 
+/// A party as a client sees it: number, leader, members.
+pub(crate) type SeenParty = (u64, u64, Vec<(u64, String)>);
+
 /// A player's client.
 pub(crate) struct Hand {
     connection: Connection,
@@ -137,6 +140,9 @@ impl Village {
         for hand in hands {
             self.put(hand, place).await;
         }
+        for hand in hands {
+            self.arrived(hand, place, true).await;
+        }
     }
 
     /// Brings a player to the other end of the island.
@@ -145,7 +151,9 @@ impl Village {
         let size = self.island.size();
         let tiles = (0..size.1).flat_map(|y| (0..size.0).map(move |x| cartographer::geometry::Tile { x, y }));
         let far = tiles.filter(|tile| self.island.walkable(*tile)).max_by_key(|tile| tile.centre().reach(here));
-        self.put(hand, far.unwrap().centre()).await;
+        let place = far.unwrap().centre();
+        self.put(hand, place).await;
+        self.arrived(hand, place, false).await;
     }
 
     async fn put(&self, hand: &Hand, place: Place) {
@@ -154,9 +162,14 @@ impl Village {
             let Door::Frontend(door) = &self.node(name).door else { panic!("{name} is no frontend") };
             assert!(door.world.role(FrontInput::Travel { player, island, place }).await);
         }
+    }
+
+    /// Waits until the frontends have a player at a place; if `all`, both do, one of them by a ghost.
+    async fn arrived(&self, hand: &Hand, place: Place, all: bool) {
+        let player = ObjectId(hand.player());
         let end = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let mut there = 0;
+            let (mut reals, mut ghosts) = (0, 0);
             for name in ["frontend-1", "frontend-2"] {
                 let (tell, told) = oneshot::channel();
                 let look = move |world: &nodes::game::GameWorld| {
@@ -166,11 +179,11 @@ impl Village {
                 };
                 self.node(name).inspect(Box::new(look)).await;
                 let (real, ghost) = told.await.unwrap();
-                there += usize::from(real == Some(place)) * 2 + usize::from(ghost.is_none_or(|at| at == place));
+                reals += usize::from(real == Some(place));
+                ghosts += usize::from(ghost == Some(place));
             }
-            // Its own frontend has it; the other sees it there, or not at all.
-            if there >= 4 {
-                break;
+            if reals == 1 && (ghosts == 1 || !all) {
+                return;
             }
             assert!(tokio::time::Instant::now() < end, "the player is not there");
             sleep(LOOK).await;
@@ -260,6 +273,17 @@ impl Hand {
     pub(crate) async fn note(&mut self, wanted: &str) -> (String, u64) {
         self.until(|message| match message {
             ServerMessage::Note { code, text, number } if code == wanted => Some((text.clone(), *number)),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn party(&mut self, wanted: impl Fn(&SeenParty) -> bool) -> SeenParty {
+        self.until(|message| match message {
+            ServerMessage::Party { party, leader, members } => {
+                let seen = (*party, *leader, members.clone());
+                wanted(&seen).then_some(seen)
+            }
             _ => None,
         })
         .await
