@@ -328,6 +328,29 @@ async fn a_party_of_two_frontends_is_shown_to_all_its_members_and_outlives_its_l
     village.leave().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_animal_of_a_zoo_is_fought_in_a_colosseum_and_its_loot_reaches_the_bag() {
+    let village = Village::start().await;
+    let mut ann = village.enter("ann", "frontend-1").await;
+    let (target, battle) = village.hunt(&mut ann).await;
+    assert_ne!(battle, 0);
+    assert_eq!(code(&ann.act(Act::Attack { target }).await), codes::IN_BATTLE);
+    loop {
+        let struck = ann.act(Act::Blow { blow: 0, target }).await;
+        match code(&struck) {
+            codes::NO_BATTLE => break,
+            _ if ann.told("loot") || ann.told("defeated") => break,
+            _ => tokio::time::sleep(SILENCE).await,
+        }
+    }
+    assert!(!ann.told("defeated"), "the animal was too strong for this test");
+    let (text, amount) = ann.note("loot").await;
+    assert!(amount > 0, "{text}");
+    ann.bag(|bag| !bag.stacks.is_empty()).await;
+    village.clean().await;
+    village.leave().await;
+}
+
 /// What a player carries is the same in the document and on the client.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn loot_that_comes_from_elsewhere_is_shown_at_once() {

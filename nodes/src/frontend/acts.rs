@@ -515,7 +515,7 @@ fn refusal_outcome(code: &str, text: &str) -> Outcome {
 
 /// Codes under which refusals of acts are counted each by itself. All come from programs of ours, but some from other nodes,
 /// which may be newer.
-const COUNTED: [&str; 37] = [
+const COUNTED: [&str; 35] = [
     codes::UNAVAILABLE,
     codes::TOO_FAR,
     codes::MISSING,
@@ -542,17 +542,15 @@ const COUNTED: [&str; 37] = [
     "done",
     "withdrawn",
     "lapsed",
-    "occupied",
+    "kept",
     "outside",
     "water",
-    "held",
-    "not_empty",
+    "occupied",
+    "owned",
     "too_large",
-    "unstable",
-    "apart",
-    "stands",
-    "limit",
-    "again",
+    "not_adjacent",
+    "unpaid",
+    "disagrees",
 ];
 
 fn counted_code(code: &str) -> &'static str {

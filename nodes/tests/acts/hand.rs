@@ -190,6 +190,33 @@ impl Village {
         }
     }
 
+    /// Brings a player beside an animal and has it attacked: the animal, and the battle.
+    pub(crate) async fn hunt(&self, hand: &mut Hand) -> (u64, u64) {
+        let habitats = self.island.habitats();
+        let goats = habitats.iter().find(|habitat| habitat.species == "goat").unwrap();
+        let (low, high) = goats.bounds;
+        self.put(hand, Place::new((low.x + high.x) / 2, (low.y + high.y) / 2)).await;
+        let end = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            assert!(tokio::time::Instant::now() < end, "no animal can be attacked");
+            let (tell, told) = oneshot::channel();
+            let look = move |world: &nodes::game::GameWorld| {
+                let animals = world.ghosts().filter(|(_, ghost)| ghost.view().kind == nodes::game::kind::ANIMAL);
+                let _ = tell.send(animals.map(|(id, ghost)| (id.0, ghost.motion().end())).min());
+            };
+            self.node("frontend-1").inspect(Box::new(look)).await;
+            let Some((animal, place)) = told.await.unwrap() else {
+                sleep(LOOK).await;
+                continue;
+            };
+            self.put(hand, place).await;
+            match hand.act(Act::Attack { target: animal }).await {
+                Outcome::Made { number } => return (animal, number),
+                refused => println!("not yet: {refused:?}"),
+            }
+        }
+    }
+
     pub(crate) async fn clean(&self) {
         let report = audit(&self.node("gateway-1").estate, false, &mut |_| {}).await.unwrap();
         assert!(report.clean(), "{:#?}", report.findings);
@@ -252,6 +279,11 @@ impl Hand {
 
     pub(crate) fn has_heard(&self, said: &str) -> bool {
         self.heard.iter().any(|message| matches!(message, ServerMessage::Chat { text, .. } if text == said))
+    }
+
+    /// Whether a note has come; it is kept.
+    pub(crate) fn told(&self, wanted: &str) -> bool {
+        self.heard.iter().any(|message| matches!(message, ServerMessage::Note { code, .. } if code == wanted))
     }
 
     pub(crate) async fn bag(&mut self, wanted: impl Fn(&Wares) -> bool) -> Wares {
