@@ -351,6 +351,43 @@ async fn an_animal_of_a_zoo_is_fought_in_a_colosseum_and_its_loot_reaches_the_ba
     village.leave().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_garden_does_happens_once_and_is_shown() {
+    let village = Village::start().await;
+    let mut ann = village.enter("ann", "frontend-1").await;
+    let (tile, yields, count) = village.beside_something(&mut ann).await;
+    let gather = Act::Gather { x: tile.x, y: tile.y };
+    let number = ann.next_number();
+    for _ in 0..2 {
+        assert_eq!(ann.act_as(number, gather.clone()).await, DONE);
+    }
+    assert_eq!(ann.bag(|bag| !bag.stacks.is_empty()).await, wares(&[(&yields, count)]));
+    // In another session the same number is known to have happened, by the estate.
+    let mut ann = village.come_again(ann, "frontend-2").await;
+    assert_eq!(ann.act_as(number, gather).await, DONE);
+    assert_eq!(village.held(&ann, &yields).await, count);
+
+    village.give(&ann, some("wood", 40)).await;
+    ann.bag(|bag| bag.stacks.iter().any(|(item, _)| item == "wood")).await;
+    let made = village.build(&mut ann, "box").await;
+    let put = Act::Put { object: made, wares: wares(&[("wood", 2)]) };
+    let number = ann.next_number();
+    for _ in 0..2 {
+        assert_eq!(ann.act_as(number, put.clone()).await, DONE);
+    }
+    assert_eq!(ann.act(Act::Look { object: made }).await, DONE);
+    assert_eq!(ann.store(made).await, wares(&[("wood", 2)]));
+    assert_eq!(code(&ann.act(Act::Take { object: made, wares: wares(&[("wood", 3)]) }).await), "too_little");
+    let before = village.held(&ann, "wood").await;
+    assert_eq!(ann.act(Act::Take { object: made, wares: wares(&[("wood", 2)]) }).await, DONE);
+    assert_eq!(village.held(&ann, "wood").await, before + 2);
+    village.send_away(&ann).await;
+    let far = code(&ann.act(Act::Look { object: made }).await).to_owned();
+    assert!([codes::TOO_FAR, codes::MISSING].contains(&far.as_str()), "{far}");
+    village.clean().await;
+    village.leave().await;
+}
+
 /// What a player carries is the same in the document and on the client.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn loot_that_comes_from_elsewhere_is_shown_at_once() {

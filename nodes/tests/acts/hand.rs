@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cartographer::geometry::{ObjectId, Place};
+use cartographer::geometry::{ObjectId, Place, Tile};
 use cartographer::ground::Ground;
 use cartographer::terrain::Terrain;
 use estate::audit::audit;
@@ -149,7 +149,7 @@ impl Village {
     pub(crate) async fn send_away(&self, hand: &Hand) {
         let here = self.island.arrival(0);
         let size = self.island.size();
-        let tiles = (0..size.1).flat_map(|y| (0..size.0).map(move |x| cartographer::geometry::Tile { x, y }));
+        let tiles = (0..size.1).flat_map(|y| (0..size.0).map(move |x| Tile { x, y }));
         let far = tiles.filter(|tile| self.island.walkable(*tile)).max_by_key(|tile| tile.centre().reach(here));
         let place = far.unwrap().centre();
         self.put(hand, place).await;
@@ -186,6 +186,55 @@ impl Village {
                 return;
             }
             assert!(tokio::time::Instant::now() < end, "the player is not there");
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Brings a player beside something that is gathered by hand: its tile, and what a stroke yields.
+    pub(crate) async fn beside_something(&self, hand: &mut Hand) -> (Tile, String, u64) {
+        let (content, size) = (Content::bundled(), self.island.size());
+        let end = Tile { x: size.0, y: size.1 };
+        let naturals = self.island.naturals_within(Tile { x: 0, y: 0 }, end);
+        let found = naturals.filter_map(|(tile, number)| {
+            let natural = content.naturals.get(self.island.natural_name(number)?)?;
+            let beside = Tile { x: tile.x + 1, y: tile.y };
+            let fit = natural.tool.is_none() && self.island.walkable(beside);
+            fit.then(|| (tile, beside.centre(), natural.yields.clone(), natural.count))
+        });
+        let (tile, place, yields, count) = found.min_by_key(|found| found.0).unwrap();
+        self.put(hand, place).await;
+        self.arrived(hand, place, false).await;
+        (tile, yields, count)
+    }
+
+    /// Has a player build something on the first free tile around, and waits until it can be seen.
+    pub(crate) async fn build(&self, hand: &mut Hand, facility: &str) -> u64 {
+        let place = self.island.arrival(0);
+        self.put(hand, place).await;
+        self.arrived(hand, place, false).await;
+        let here = place.tile().unwrap();
+        for (dx, dy) in (0..3).flat_map(|y| (0..3).map(move |x| (x, y))) {
+            let built = Act::Build { facility: facility.to_owned(), x: here.x + dx, y: here.y + dy, turned: 0 };
+            match hand.act(built).await {
+                Outcome::Made { number } => return self.shown(number).await,
+                refused => println!("not there: {refused:?}"),
+            }
+        }
+        panic!("nothing can be built here")
+    }
+
+    async fn shown(&self, object: u64) -> u64 {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let (tell, told) = oneshot::channel();
+            let look = move |world: &nodes::game::GameWorld| {
+                let _ = tell.send(world.ghost(ObjectId(object)).is_some());
+            };
+            self.node("frontend-2").inspect(Box::new(look)).await;
+            if told.await.unwrap() {
+                return object;
+            }
+            assert!(tokio::time::Instant::now() < end, "it is not shown");
             sleep(LOOK).await;
         }
     }
@@ -279,6 +328,14 @@ impl Hand {
 
     pub(crate) fn has_heard(&self, said: &str) -> bool {
         self.heard.iter().any(|message| matches!(message, ServerMessage::Chat { text, .. } if text == said))
+    }
+
+    pub(crate) async fn store(&mut self, wanted: u64) -> Wares {
+        self.until(|message| match message {
+            ServerMessage::Store { object, wares } => (*object == wanted).then(|| wares.clone()),
+            _ => None,
+        })
+        .await
     }
 
     /// Whether a note has come; it is kept.
