@@ -18,6 +18,7 @@ use nodes::commands::up::{LocalConfig, LocalMesh};
 use nodes::frontend::Config;
 use nodes::frontend::players::FrontInput;
 use nodes::game::content::Content;
+use nodes::game::{View, kind};
 use nodes::methods::OpenSession;
 use nodes::protocol::{Act, ClientMessage, Command, HelloKind, Outcome, ServerMessage, TradeState, Wares, Welcome};
 use nodes::wiring::drivers::StoreSpec;
@@ -240,17 +241,18 @@ impl Village {
     }
 
     /// Brings a player beside an animal and has it attacked: the animal, and the battle.
-    pub(crate) async fn hunt(&self, hand: &mut Hand) -> (u64, u64) {
+    pub(crate) async fn hunt(&self, hand: &mut Hand, species: &'static str) -> (u64, u64) {
         let habitats = self.island.habitats();
-        let goats = habitats.iter().find(|habitat| habitat.species == "goat").unwrap();
-        let (low, high) = goats.bounds;
+        let den = habitats.iter().find(|habitat| habitat.species == species).unwrap();
+        let (low, high) = den.bounds;
         self.put(hand, Place::new((low.x + high.x) / 2, (low.y + high.y) / 2)).await;
         let end = tokio::time::Instant::now() + PATIENCE;
         loop {
             assert!(tokio::time::Instant::now() < end, "no animal can be attacked");
             let (tell, told) = oneshot::channel();
             let look = move |world: &nodes::game::GameWorld| {
-                let animals = world.ghosts().filter(|(_, ghost)| ghost.view().kind == nodes::game::kind::ANIMAL);
+                let well = |view: &View| view.kind == kind::ANIMAL && view.name == species && view.health > 0;
+                let animals = world.ghosts().filter(|(_, ghost)| well(ghost.view()));
                 let _ = tell.send(animals.map(|(id, ghost)| (id.0, ghost.motion().end())).min());
             };
             self.node("frontend-1").inspect(Box::new(look)).await;
