@@ -51,12 +51,14 @@ struct Village {
     terrain: Arc<Terrain>,
     content: Arc<Content>,
     calendar: Calendar,
+    /// What needs a tool.
+    hard: String,
     said: u64,
     ground: Tasks,
 }
 
-/// The content of these tests: whatever grows yields wood.
-fn content(terrain: &Terrain) -> Content {
+/// The content of these tests: whatever grows yields wood; what is called `hard` needs a pick.
+fn content(terrain: &Terrain, hard: &str) -> Content {
     let natural = |tool: Option<&str>| Natural {
         yields: "wood".to_owned(),
         count: 2,
@@ -66,8 +68,7 @@ fn content(terrain: &Terrain) -> Content {
     };
     let named = (0..=u16::MAX).filter_map(|number| terrain.natural_name(number));
     let mut naturals: BTreeMap<String, Natural> = named.map(|name| (name.to_owned(), natural(None))).collect();
-    naturals.retain(|name, _| name != UNKNOWN);
-    naturals.insert(HARD.to_owned(), natural(Some("pick")));
+    naturals.insert(hard.to_owned(), natural(Some("pick")));
     let takes = |count: u64| BTreeMap::from([("wood".to_owned(), count)]);
     let plain = |size, count| Facility {
         size,
@@ -88,10 +89,6 @@ fn content(terrain: &Terrain) -> Content {
     content
 }
 
-/// A natural object that needs a tool, and one that nobody knows.
-const HARD: &str = "basalt";
-const UNKNOWN: &str = "obsidian";
-
 impl Village {
     async fn start() -> Village {
         let ground = Tasks::simulated();
@@ -100,7 +97,11 @@ impl Village {
         let opened = crate::islands::open(Some(&folder)).expect("the islands");
         let terrain = opened.get(ISLAND).expect("the island");
         let (store, calendar) = (MemoryStore::new(), Calendar::beginning(BEGINNING_S));
-        let content = Arc::new(content(&terrain));
+        let (width, height) = terrain.size();
+        let all = terrain.naturals_within(Tile::new(0, 0), Tile::new(width, height));
+        let named = all.filter(|(tile, _)| terrain.walkable(*tile)).filter_map(|(_, number)| terrain.natural_name(number));
+        let hard = named.max().expect("something grows").to_owned();
+        let content = Arc::new(content(&terrain, &hard));
         let mut nodes = Vec::new();
         let mut clients = Vec::new();
         for (n, role) in [Role::Garden, Role::Garden, Role::Colosseum].into_iter().enumerate() {
@@ -145,7 +146,7 @@ impl Village {
         }
         let asker = nodes.pop().expect("three nodes");
         let gardens = nodes.into_iter().map(Some).collect();
-        Village { gardens, clients, asker, network, store, terrain, content, calendar, said: 0, ground }
+        Village { gardens, clients, asker, network, store, terrain, content, calendar, hard, said: 0, ground }
     }
 
     fn garden(&self, n: usize) -> &Node {
@@ -206,15 +207,6 @@ impl Village {
         }
     }
 
-    /// Waits until the store has, or has not, a document that holds something.
-    async fn until_stored(&self, key: &str, there: bool) {
-        let end = Instant::now() + PATIENCE;
-        while self.store.snapshot().contains_key(key) != there {
-            assert!(Instant::now() < end, "{key}: never there = {there}");
-            sleep(Duration::from_millis(50)).await;
-        }
-    }
-
     async fn wood(&self, player: ObjectId) -> u64 {
         let kept = player::find(&self.store, player.0).await.expect("read").expect("a player");
         kept.document.bag.stacks.get(&"wood".parse().expect("a name")).copied().unwrap_or(0)
@@ -225,27 +217,38 @@ impl Village {
         transfer(&self.asker.estate, operation(op), &[leg]).await.expect("a gift");
     }
 
-    /// The tile of a natural object of which `fits` is true, the first of the island.
+    /// The first tile on which a natural object of such a name grows.
     fn natural(&self, fits: impl Fn(&str) -> bool) -> Tile {
         let (width, height) = self.terrain.size();
-        let all = self.terrain.naturals_within(Tile::new(0, 0), Tile::new(width, height));
+        let mut all = self.terrain.naturals_within(Tile::new(0, 0), Tile::new(width, height));
         let named = |number| self.terrain.natural_name(number).is_some_and(&fits);
-        all.filter(|(_, number)| named(*number)).map(|(tile, _)| tile).next().expect("one grows there")
+        let found = all.find(|(tile, number)| named(*number) && self.terrain.walkable(*tile));
+        found.map(|(tile, _)| tile).expect("one grows there")
     }
 
     fn tree(&self) -> Tile {
-        self.natural(|name| name != HARD && name != UNKNOWN)
+        self.natural(|name| name != self.hard)
     }
 
-    /// The upper left tile of the `skip`-th chunk that is empty land throughout.
-    fn meadow(&self, skip: usize) -> Tile {
+    /// The upper left tile of a chunk where there is room to build, with land in the two chunks to the right of it.
+    fn meadow(&self) -> Tile {
         let (width, height) = self.terrain.size();
-        let chunks = (0..height / 16).flat_map(|y| (0..width / 16).map(move |x| Tile::new(x * 16, y * 16)));
-        let empty = |first: &Tile| {
-            let mut tiles = (0..16).flat_map(|dy| (0..16).map(move |dx| Tile::new(first.x + dx, first.y + dy)));
-            tiles.all(|tile| self.terrain.walkable(tile) && self.terrain.natural_at(tile).is_none())
+        let chunks = (0..height / 16).flat_map(|y| (0..width / 16 - 2).map(move |x| Tile::new(x * 16, y * 16)));
+        let area = |first: &Tile, wide: u16, high: u16| {
+            let first = *first;
+            (0..high).flat_map(move |dy| (0..wide).map(move |dx| Tile::new(first.x + dx, first.y + dy)))
         };
-        chunks.filter(empty).nth(skip).expect("an empty chunk")
+        let empty = |tile: Tile| self.terrain.walkable(tile) && self.terrain.natural_at(tile).is_none();
+        let land = |first: &Tile, dx| area(&Tile::new(first.x + dx, first.y), 16, 16).any(|tile| self.terrain.walkable(tile));
+        let mut fit = chunks.filter(|first| area(first, 5, 3).all(empty) && land(first, 16) && land(first, 32));
+        fit.next().expect("an empty place")
+    }
+
+    /// True if the natural object on a tile is as by nature.
+    async fn is_mirage(&self, tile: Tile) -> bool {
+        let grounds = Terrains::new(&crate::islands::Archipelago::new([self.terrain.clone()]));
+        let found = estate::land::nature::standing(&self.asker.estate, &grounds, ISLAND, tile).await.expect("read");
+        matches!(found, estate::land::nature::Found::Natural(_))
     }
 
     /// Which garden shows a chunk while both are up, and which does not.

@@ -29,7 +29,7 @@ fn states(shown: &BTreeMap<ObjectId, Thing>, id: ObjectId) -> Option<u8> {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_built_on_water_on_what_stands_there_on_others_land_or_without_its_price() {
     let village = Village::start().await;
-    let meadow = village.meadow(0);
+    let meadow = village.meadow();
     let water = (0..u16::MAX).map(|x| Tile::new(x, 0)).find(|tile| !village.terrain.walkable(*tile)).expect("the sea");
     assert_eq!(village.code(0, 1, ANN, build("box", meadow)).await, "too_little");
     village.give_wood(90, ANN, 20).await;
@@ -58,7 +58,7 @@ async fn nothing_is_built_on_water_on_what_stands_there_on_others_land_or_withou
 async fn a_box_is_its_owners_and_what_is_put_and_taken_moves_once() {
     let village = Village::start().await;
     village.give_wood(90, ANN, 20).await;
-    let (meadow, object) = (village.meadow(0), made_by(operation(1)));
+    let (meadow, object) = (village.meadow(), made_by(operation(1)));
     assert_eq!(village.code(0, 1, ANN, build("box", meadow)).await, "");
     let put = |count| GardenWhat::Put { object, goods: wood(count) };
     let take = |count| GardenWhat::Take { object, goods: wood(count) };
@@ -91,7 +91,7 @@ async fn a_box_is_its_owners_and_what_is_put_and_taken_moves_once() {
 async fn a_hearth_burns_what_is_put_into_it_and_goes_out_by_itself() {
     let mut village = Village::start().await;
     village.give_wood(90, ANN, 3).await;
-    let (meadow, object) = (village.meadow(0), made_by(operation(1)));
+    let (meadow, object) = (village.meadow(), made_by(operation(1)));
     let (keeper, other) = village.keepers(meadow.chunk(ISLAND));
     village.look_at(&[meadow.cell(ISLAND)]).await;
     assert_eq!(village.code(keeper, 1, ANN, build("hearth", meadow)).await, "");
@@ -122,7 +122,7 @@ async fn a_hearth_burns_what_is_put_into_it_and_goes_out_by_itself() {
 async fn a_door_opens_and_shuts_for_its_owner_once_for_each_operation() {
     let mut village = Village::start().await;
     village.give_wood(90, ANN, 2).await;
-    let (meadow, object) = (village.meadow(0), made_by(operation(2)));
+    let (meadow, object) = (village.meadow(), made_by(operation(2)));
     let (keeper, other) = village.keepers(meadow.chunk(ISLAND));
     village.look_at(&[meadow.cell(ISLAND)]).await;
     assert_eq!(village.code(keeper, 1, ANN, claim(meadow)).await, "");
@@ -140,7 +140,7 @@ async fn a_door_opens_and_shuts_for_its_owner_once_for_each_operation() {
 #[tokio::test(start_paused = true)]
 async fn land_is_claimed_extended_paid_for_and_given_up_and_shown_as_ones_own() {
     let mut village = Village::start().await;
-    let first = village.meadow(0);
+    let first = village.meadow();
     let (second, third) = (beside(first, TILES_PER_CHUNK), beside(first, 2 * TILES_PER_CHUNK));
     let (keeper, other) = village.keepers(first.chunk(ISLAND));
     village.look_at(&[first.cell(ISLAND)]).await;

@@ -44,7 +44,7 @@ async fn a_leaving_garden_shows_nothing_any_more() {
 async fn a_garden_killed_before_it_could_answer_has_done_it_once_whoever_is_asked_again() {
     let mut village = Village::start().await;
     village.give_wood(90, BOB, 4).await;
-    let (tile, meadow) = (village.tree(), village.meadow(0));
+    let (tile, meadow) = (village.tree(), village.meadow());
     // It hears, and is heard no more.
     village.network.set_fault("garden-0", "colosseum-2", mesh::transport::memory::Fault::CUT);
     let asks = async {
