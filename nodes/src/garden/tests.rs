@@ -24,9 +24,9 @@ use mesh::{CallError, NodeId, Role};
 use tokio::time::{Instant, sleep};
 
 use super::*;
+use crate::game::Body;
 use crate::game::content::{Facility, Natural};
 use crate::game::thing::Thing;
-use crate::game::Body;
 use crate::methods::living::{GardenAnswer, GardenAsk, GardenWhat, Watch};
 use crate::metrics::Exposition;
 use crate::wiring::{self, Membership, Node, Setup};
@@ -99,7 +99,8 @@ impl Village {
         let (store, calendar) = (MemoryStore::new(), Calendar::beginning(BEGINNING_S));
         let (width, height) = terrain.size();
         let all = terrain.naturals_within(Tile::new(0, 0), Tile::new(width, height));
-        let named = all.filter(|(tile, _)| terrain.walkable(*tile)).filter_map(|(_, number)| terrain.natural_name(number));
+        let named =
+            all.filter(|(tile, _)| terrain.walkable(*tile)).filter_map(|(_, number)| terrain.natural_name(number));
         let hard = named.max().expect("something grows").to_owned();
         let content = Arc::new(content(&terrain, &hard));
         let mut nodes = Vec::new();
@@ -239,7 +240,8 @@ impl Village {
             (0..high).flat_map(move |dy| (0..wide).map(move |dx| Tile::new(first.x + dx, first.y + dy)))
         };
         let empty = |tile: Tile| self.terrain.walkable(tile) && self.terrain.natural_at(tile).is_none();
-        let land = |first: &Tile, dx| area(&Tile::new(first.x + dx, first.y), 16, 16).any(|tile| self.terrain.walkable(tile));
+        let land =
+            |first: &Tile, dx| area(&Tile::new(first.x + dx, first.y), 16, 16).any(|tile| self.terrain.walkable(tile));
         let mut fit = chunks.filter(|first| area(first, 5, 3).all(empty) && land(first, 16) && land(first, 32));
         fit.next().expect("an empty place")
     }

@@ -128,7 +128,8 @@ async fn a_door_opens_and_shuts_for_its_owner_once_for_each_operation() {
     assert_eq!(village.code(keeper, 1, ANN, claim(meadow)).await, "");
     assert_eq!(village.code(keeper, 2, ANN, build("door", meadow)).await, "");
     let turn = || GardenWhat::Use { object };
-    for (n, op, open) in [(keeper, 3, true), (other, 3, true), (keeper, 4, false), (other, 3, false), (keeper, 5, true)] {
+    for (n, op, open) in [(keeper, 3, true), (other, 3, true), (keeper, 4, false), (other, 3, false), (keeper, 5, true)]
+    {
         assert_eq!(village.code(n, op, ANN, turn()).await, "");
         let wanted = if open { state::OPEN } else { 0 };
         village.until_shown(keeper, "the door", |shown| states(shown, object) == Some(wanted)).await;

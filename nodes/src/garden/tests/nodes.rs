@@ -47,12 +47,8 @@ async fn a_garden_killed_before_it_could_answer_has_done_it_once_whoever_is_aske
     let (tile, meadow) = (village.tree(), village.meadow());
     // It hears, and is heard no more.
     village.network.set_fault("garden-0", "colosseum-2", mesh::transport::memory::Fault::CUT);
-    let asks = async {
-        tokio::join!(
-            village.ask(0, 1, ANN, gather(tile)),
-            village.ask(0, 2, BOB, build("box", meadow)),
-        )
-    };
+    let asks =
+        async { tokio::join!(village.ask(0, 1, ANN, gather(tile)), village.ask(0, 2, BOB, build("box", meadow)),) };
     let (touched, built) = asks.await;
     assert!(touched.is_err() && built.is_err(), "no answer came: {touched:?} {built:?}");
     assert_eq!((village.wood(ANN).await, village.wood(BOB).await), (2, 0), "but it was done");
