@@ -16,6 +16,8 @@ mod frames;
 
 mod walker;
 
+pub mod settle;
+
 mod bot;
 
 mod shared;
@@ -27,7 +29,7 @@ use mesh::tasks::Tasks;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep};
 
-pub use report::{BotsReport, ErrorKind, Percentiles};
+pub use report::{BotsReport, ErrorKind, Percentiles, SettleReport};
 use shared::Shared;
 
 use crate::client::{ClientError, Gateway, rest::Island};
@@ -38,6 +40,16 @@ pub const JOINS_AT_ONCE: usize = 16;
 pub const MAX_PLAYERS: usize = 20_000;
 /// How long a run waits for its bots to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
+
+/// What the bots do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Behaviour {
+    /// They walk about.
+    #[default]
+    Walk,
+    /// They live the whole game: gather, build, trade, hunt, sail.
+    Settle,
+}
 
 /// Where the bots walk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -60,7 +72,9 @@ pub struct BotsConfig {
     pub players: usize,
     /// How long they play after the last one has joined or failed to; `None`: until stopped.
     pub seconds: Option<u64>,
-    /// Where they walk.
+    /// What they do.
+    pub behaviour: Behaviour,
+    /// Where they walk, or begin to settle.
     pub layout: Layout,
     /// Which islands they join; none named: all that the gateway lists. A crowd takes the smallest of them, and gathers
     /// round its first spawn point.
@@ -78,6 +92,7 @@ impl BotsConfig {
             gateway: gateway.into(),
             players: 100,
             seconds: None,
+            behaviour: Behaviour::Walk,
             layout: Layout::Spread,
             islands: Vec::new(),
             seed: 1,
@@ -157,6 +172,10 @@ pub async fn run_until(
 fn start(tasks: &Tasks, shared: Arc<Shared>) -> std::io::Result<()> {
     let spawner = tasks.clone();
     tasks.spawn_thread("bots", move || async move {
+        if let Some(commons) = shared.settle.clone() {
+            let gateway = shared.gateway.clone();
+            spawner.spawn(async move { commons.learn_all(&gateway).await });
+        }
         for index in 0..shared.config.players {
             spawner.spawn(bot::live(shared.clone(), index));
         }

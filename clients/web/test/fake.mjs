@@ -3,6 +3,7 @@
 // By hand: node fake.mjs 7199 [walkers]
 
 import { createHash } from "node:crypto";
+import { readdirSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { pathToFileURL } from "node:url";
@@ -18,7 +19,9 @@ const ISLANDS = [
   { id: 2, name: "second", title: "Second Island", stability: "unstable", width_tiles: 256, height_tiles: 320 },
 ];
 const FILES = { "/": ["index.html", "text/html; charset=utf-8"], "/style.css": ["style.css", "text/css"],
-  "/map.js": ["map.js", "text/javascript"], "/msgpack.js": ["msgpack.js", "text/javascript"] };
+  "/map.js": ["map.js", "text/javascript"], "/msgpack.js": ["msgpack.js", "text/javascript"],
+  ...Object.fromEntries(readdirSync(new URL("../map/", import.meta.url))
+    .map((name) => [`/map/${name}`, [`map/${name}`, "text/javascript"]])) };
 const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
   + "connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -67,6 +70,36 @@ function picture(island) {
   return Buffer.concat([signature, chunk("IHDR", head), chunk("IDAT", deflateSync(rows)), chunk("IEND", Buffer.alloc(0))]);
 }
 
+const view = (kind, name, more = {}) =>
+  [kind, name, more.hue ?? 0, more.pose ?? 0, more.health ?? 100, more.tie ?? 0, more.detail ?? []];
+
+/** A village at a tile: something of every kind and state that the page draws. `[x, y, view]` each. */
+function village(x, y) {
+  const exchange = [7, 9001, 2, 9012, 24, 3, 9, 5];
+  const fight = [[9001, 0, 71, 9012, 1, 40], exchange];
+  return [
+    ...[[0, 0], [16, 0], [0, 16]].map(([dx, dy]) => [x + dx, y + dy, view(5, "", { tie: 9003 })]),
+    [x - 16, y, view(5, "", { tie: 9004 })],
+    [x - 4, y - 4, view(2, "hut", { tie: 9003, detail: [[4, 3, 0]] })],
+    [x + 1, y - 2, view(2, "box", { tie: 9003, detail: [[1, 1, 0]] })],
+    [x + 4, y + 1, view(2, "hearth", { pose: 2, tie: 9003, detail: [[2, 2, 0]] })],
+    [x + 8, y + 1, view(2, "hearth", { tie: 9003, detail: [[2, 2, 0]] })],
+    [x - 1, y - 6, view(2, "door", { pose: 1, tie: 9003, detail: [[1, 1, 0]] })],
+    [x, y - 6, view(2, "door", { tie: 9003, detail: [[1, 1, 0]] })],
+    ...[2, 3, 4, 5].map((dx) => [x + dx, y - 6, view(2, "fence", { tie: 9003, detail: [[1, 1, 0]] })]),
+    [x - 8, y + 5, view(3, "pine", { pose: 4, health: 0 })],
+    [x - 6, y + 6, view(3, "boulder", { health: 60 })],
+    ...["hare", "crab", "gull", "goat", "pony", "wild_boar", "wolf", "raptor", "unheard_of"]
+      .map((name, at) => [x - 12 + at * 3, y + 11, view(1, name, { tie: 1, pose: [0, 0, 0, 1, 0, 3, 4, 4, 0][at], health: 90 })]),
+    [x + 12, y - 9, view(0, "Ayu", { pose: 5, tie: 9099, health: 71 }), 9001],
+    [x + 15, y - 9, view(1, "wild_boar", { pose: 5, tie: 9099, health: 40 }), 9012],
+    [x + 13.5, y - 9, view(4, "", { tie: 7, detail: fight }), 9099],
+    [x + 2, y + 4, view(0, "Mina", { tie: 77 }), 9003],
+    [x + 6, y + 5, view(0, "Bora", { tie: 77, health: 60 }), 9004],
+    [x - 10, y - 9, view(0, "Joon", { tie: 78 })],
+  ];
+}
+
 /** One island's walkers and the frames that tell of them. */
 class Island {
   constructor(facts, walkers) {
@@ -81,6 +114,27 @@ class Island {
       offset_ms: [-1000, 0, 123_456][index], colour: index, state: "up" }));
     this.walkers = Array.from({ length: walkers }, (_, index) => this.#born(index));
     for (const walker of this.walkers) this.#feed(walker).objects.set(walker.id, walker);
+    // Nothing of a village moves; it is on the second island, where nobody counts.
+    this.village = facts.id === 2 ? village(128, 160).map((thing, index) => this.#stood(thing, index)) : [];
+  }
+
+  #stood([x, y, view, id], index) {
+    const [cx, cy] = [Math.floor(x / CELL), Math.floor(y / CELL)];
+    const node = this.nodes[index % 3];
+    const motion = [Math.round(x * UNITS), Math.round(y * UNITS), 0, 0, this.now(node), 0];
+    const thing = { id: id ?? 9500 + index, node, epoch: 1, version: 1, motion, cx, cy, view };
+    this.#feed(thing).objects.set(thing.id, thing);
+    return thing;
+  }
+
+  /** The battle of the village goes on by one exchange. */
+  exchange() {
+    const battle = this.village.find(({ id }) => id === 9099);
+    const [number] = battle.view[6].at(-1);
+    battle.version += 1;
+    battle.view = view(4, "", { tie: number + 1, detail: [battle.view[6][0], ...battle.view[6].slice(-7),
+      [number + 1, 9012, 0, 9001, 9, 1, 0, 0]].slice(0, 9) });
+    this.#say(this.#feed(battle), [1, battle.id, battle.version, battle.view]);
   }
 
   now(node) {

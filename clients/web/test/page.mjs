@@ -216,6 +216,61 @@ await check("another island can be chosen", page, async () => {
 });
 
 if (fake) {
+  await check("every kind of object is drawn, counted and told in words", page, async () => {
+    await page.locator("#island").selectOption("2");
+    await page.waitForFunction(() => window.wildmesh.camera.island.id === 2 && window.wildmesh.painter.ground);
+    await page.waitForFunction(() => window.wildmesh.world.feeds.objects.has(9099));
+    await page.evaluate(() => {
+      Object.assign(window.wildmesh.camera, { x: 122, y: 160, scale: 20, goal: 20 });
+      for (const node of window.wildmesh.world.nodes) window.wildmesh.panel.hidden.add(node.id);
+    });
+    await page.waitForFunction(() => window.wildmesh.painter.kinds[4].length === 1 && window.wildmesh.painter.lands.length === 4);
+    const kinds = await page.evaluate(() => window.wildmesh.painter.kinds.map((list) => list.length));
+    assert.ok(kinds[1] >= 10 && kinds[2] >= 9 && kinds[3] === 2 && kinds[0] >= 4, `${kinds}`);
+    await page.waitForFunction(() => document.querySelector("#kinds li:nth-child(6) b")?.textContent === "4");
+    const legend = await page.locator("#kinds").innerText();
+    for (const row of [/Animals\s+10/, /Buildings\s+10/, /Nature\s+2/, /Battles\s+1/, /Land\s+4/]) assert.match(legend, row);
+    for (const [id, words] of [[9099, /1 player against 1 animal · #\d+: Ayu strikes hard at wild boar, −24, who strikes back/],
+      [9012, /Wild boar[\s\S]*fighting · health 40%/], [9004, /Bora[\s\S]*health 60% · party 77/]]) {
+      await page.evaluate((chosen) => (window.wildmesh.panel.chosen = chosen), id);
+      await page.waitForFunction((source) => new RegExp(source).test(document.getElementById("card").innerText), words.source);
+    }
+    const told = await page.evaluate(async () => {
+      const { describe } = await import("/map/kinds.js");
+      const { objects } = window.wildmesh.world.feeds;
+      return [...objects.values()].filter(({ id }) => id >= 9000).map((object) => describe(object, objects).join(": "));
+    });
+    for (const words of ["Hearth: lit · 2×2 tiles · built by Mina", "Door: open · 1×1 tiles · built by Mina", "Pine: used up, grows again",
+      "Boulder: 60% left", "Land of Mina: 16×16 tiles", "Goat: asleep · health 90%"]) assert.ok(told.includes(words), `${words} in ${told}`);
+    await shot(page, "village");
+  });
+
+  await check("an exchange of a battle flashes once", page, async () => {
+    fake.islands[1].exchange();
+    await page.waitForFunction(() => window.wildmesh.painter.flashes.get(9099)?.last === 8);
+    await shot(page, "exchange");
+    await page.evaluate(() => (window.wildmesh.panel.chosen = 9099));
+    await page.waitForFunction(() => /#8: wild boar strikes Ayu, −9, who guards/.test(document.getElementById("card").innerText));
+  });
+
+  await check("keys go through what is on the map, and land is told where nothing stands", page, async () => {
+    await page.keyboard.press("Escape");
+    await page.keyboard.press(".");
+    const first = await page.evaluate(() => window.wildmesh.panel.chosen);
+    await page.keyboard.press(".");
+    await page.keyboard.press(",");
+    assert.equal(await page.evaluate(() => window.wildmesh.panel.chosen), first);
+    const [x, y] = await page.evaluate(() => window.wildmesh.camera.toScreen(140.5, 182.5));
+    assert.match(await page.evaluate(([sx, sy]) => {
+      const mark = window.wildmesh.painter.near(sx, sy, 3);
+      return mark ? `kind ${mark.object.view[0]}` : "nothing";
+    }, [x - 200, y]), /kind 5|kind 0|kind 1/);
+    await page.keyboard.press("Escape");
+    await page.locator("#island").selectOption("1");
+    await page.waitForFunction(() => window.wildmesh.world.feeds.objects.size === 1000);
+    await page.evaluate(() => (window.wildmesh.panel.hidden.clear(), window.wildmesh.panel.setNodes(window.wildmesh.world.nodes)));
+  });
+
   await check("a suspect node is shown as such", page, async () => {
     fake.islands[0].nodes[1].state = "suspect";
     await page.locator('#nodes [data-state="suspect"]').waitFor();

@@ -4,6 +4,7 @@
 //! welcome, and at last a new session through the gateway. A bot NEVER comes back after another connection replaced it.
 
 mod play;
+mod turn;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Layout;
 use super::checks::distance;
+use super::settle::Settler;
 use super::shared::Shared;
 use super::walker::Walker;
 use crate::client::{ClientError, Connection, Sight};
@@ -56,6 +58,8 @@ struct Bot {
     timing: play::Timing,
     /// Whether it was where it is to walk at the last round.
     home: bool,
+    /// What lives its life, if it does more than walk.
+    settler: Option<Settler>,
 }
 
 /// Why playing ended.
@@ -89,7 +93,7 @@ impl Bot {
             Err(error) => return Err(error),
         }
         let started = Instant::now();
-        let (connection, welcome) = enter(shared, index, started + JOIN_DEADLINE).await?;
+        let (connection, welcome) = enter(shared, index, Some(shared.island(index).id), started + JOIN_DEADLINE).await?;
         let now = Instant::now();
         let mut tally = shared.tally();
         tally.report.joined += 1;
@@ -99,7 +103,11 @@ impl Bot {
     }
 
     fn new(shared: Arc<Shared>, index: usize, connection: Connection, welcome: Welcome, now: Instant) -> Bot {
+        let settler = shared.settle.clone().map(|commons| {
+            Settler::new(commons, shared.config.seed ^ ((index as u64) << 24), welcome.player)
+        });
         let mut bot = Bot {
+            settler,
             walker: Walker::spread(shared.config.seed ^ ((index as u64) << 20), 1, 1),
             shared,
             index,
@@ -142,6 +150,9 @@ impl Bot {
                 Walker::crowd(seed, spawn.map_or(first, |spawn| (spawn.x, spawn.y)), width, height)
             }
         };
+        if let Some(settler) = &mut self.settler {
+            settler.welcomed(welcome.player, welcome.island, welcome.first_operation);
+        }
         self.welcome = welcome;
     }
 
@@ -230,7 +241,9 @@ impl Bot {
         }
         let mut pause = TRY_PAUSE;
         loop {
-            match enter(&self.shared, self.index, deadline).await {
+            // Who sails about comes back to wherever it is.
+            let island = self.settler.is_none().then(|| self.shared.island(self.index).id);
+            match enter(&self.shared, self.index, island, deadline).await {
                 Ok((connection, welcome)) => return Ok((Way::Rejoined, connection, welcome)),
                 Err(error) if Instant::now() + pause > deadline || self.shared.stopped() => return Err(error),
                 Err(_) => sleep(pause).await,
@@ -256,10 +269,14 @@ fn credentials(shared: &Shared, index: usize) -> (String, String) {
 }
 
 /// A new session through the gateway, up to the welcome.
-async fn enter(shared: &Shared, index: usize, deadline: Instant) -> Result<(Connection, Welcome), ClientError> {
+async fn enter(
+    shared: &Shared,
+    index: usize,
+    island: Option<u32>,
+    deadline: Instant,
+) -> Result<(Connection, Welcome), ClientError> {
     let (name, password) = credentials(shared, index);
-    let island = shared.island(index).id;
-    let admission = shared.gateway.admit(&name, &password, Some(island), deadline).await?;
+    let admission = shared.gateway.admit(&name, &password, island, deadline).await?;
     shared.tally().report.join_retries += u64::from(admission.retries);
     Connection::open(&admission.url, &admission.ticket, HelloKind::Ticket).await
 }

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+pub use super::settle::report::SettleReport;
+
 /// The first messages kept of every kind of error.
 pub const MESSAGES_PER_KIND: usize = 3;
 /// The first findings kept in words.
@@ -137,6 +139,9 @@ pub struct BotsReport {
     pub clock_error_ms: Percentiles,
     /// How late the bots' own timers were.
     pub own_lag_ms: Percentiles,
+    /// What settlers did, saw and found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settle: Option<SettleReport>,
 }
 
 impl BotsReport {
@@ -148,6 +153,7 @@ impl BotsReport {
             + self.errors
             + self.wrong_clocks
             + self.players.saturating_sub(self.joined)
+            + self.settle.as_ref().map_or(0, SettleReport::found)
     }
 }
 

@@ -4,7 +4,7 @@
 //! across an await.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
@@ -13,7 +13,8 @@ use tokio::time::Instant;
 use super::frames::FrameCache;
 use super::registry::Registry;
 use super::report::{BotsReport, Tally};
-use super::{BotsConfig, Layout};
+use super::settle::commons::Commons;
+use super::{Behaviour, BotsConfig, Layout};
 use crate::client::{Gateway, rest::Island};
 
 /// What all bots of a run share.
@@ -31,6 +32,8 @@ pub(super) struct Shared {
     registry: Mutex<Registry>,
     frames: Mutex<FrameCache>,
     tally: Mutex<Tally>,
+    /// What settlers share, if the bots settle.
+    pub(super) settle: Option<Arc<Commons>>,
     /// When one of our own timers was last found late, in milliseconds since the start.
     late_ms: AtomicU64,
 }
@@ -49,6 +52,7 @@ impl Shared {
             joining: Semaphore::new(config.joins_at_once.max(1)),
             late_ms: AtomicU64::new(u64::MAX),
             tally: Mutex::new(Tally::new(config.players)),
+            settle: (config.behaviour == Behaviour::Settle).then(|| Arc::new(Commons::new(islands.clone()))),
             config,
             gateway,
             islands,
@@ -119,7 +123,8 @@ impl Shared {
     }
 
     pub(super) fn report(&self) -> BotsReport {
-        self.tally().snapshot(self.started.elapsed().as_secs_f64())
+        let report = self.tally().snapshot(self.started.elapsed().as_secs_f64());
+        BotsReport { settle: self.settle.as_ref().map(|commons| commons.snapshot()), ..report }
     }
 }
 

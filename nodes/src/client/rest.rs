@@ -63,9 +63,37 @@ pub struct Island {
     pub width_tiles: u16,
     /// Its height in tiles.
     pub height_tiles: u16,
+    /// `stable` or `unstable`.
+    #[serde(default)]
+    pub stability: String,
     /// Where players arrive.
     #[serde(default)]
     pub spawn_points: Vec<SpawnPoint>,
+    /// Where ships lie.
+    #[serde(default)]
+    pub harbours: Vec<SpawnPoint>,
+}
+
+/// What stands on a chunk.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ChunkTiles {
+    /// The tiles on which something stands.
+    pub tiles: Vec<ChunkTile>,
+}
+
+/// A tile on which something stands.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ChunkTile {
+    /// The tile's column on the island.
+    pub x: u16,
+    /// The tile's row.
+    pub y: u16,
+    /// The name of the natural object.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The object that was built there.
+    #[serde(default)]
+    pub object: Option<u64>,
 }
 
 /// A place where players arrive, in 1/256 tile.
@@ -118,6 +146,11 @@ impl Gateway {
     /// The islands of the world.
     pub async fn islands(&self) -> Result<Vec<Island>, ClientError> {
         answer(self.http.get(self.url("/v1/islands"))).await
+    }
+
+    /// What stands on a chunk.
+    pub async fn chunk(&self, island: u32, x: u16, y: u16) -> Result<ChunkTiles, ClientError> {
+        answer(self.http.get(self.url(&format!("/v1/islands/{island}/chunks/{x}/{y}")))).await
     }
 
     /// Opens a session and waits, at most until `deadline`, until it is let in.

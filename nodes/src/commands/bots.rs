@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::signals;
-use crate::bots::{self, BotsConfig, BotsReport};
+use crate::bots::{self, BotsConfig, BotsReport, SettleReport};
 use crate::cli;
 
 /// Runs the command. With `--json` the report is the last line of standard output; faults do not fail the command, for
@@ -12,6 +12,7 @@ pub async fn run(args: cli::Bots) -> Result<()> {
     let config = BotsConfig {
         players: args.players,
         seconds: Some(args.seconds),
+        behaviour: args.behaviour,
         layout: args.layout,
         seed: args.seed.unwrap_or(1),
         ..BotsConfig::new(args.gateway)
@@ -45,6 +46,38 @@ fn line(report: &BotsReport) -> String {
     )
 }
 
+/// What settlers did, found and saw, a line each.
+pub fn settled(settle: &SettleReport) -> String {
+    let mut text = format!(
+        "{} acts of {} kinds done, {} asked again; {} battles, {} exchanges seen ({} of own commands); {} trades (both sides); \
+         islands {:?}; {} accounts and {} objects compared; answers p50 {:.0} p99 {:.0} ms; {} findings",
+        settle.acts_done(),
+        settle.kinds_done(),
+        settle.asked_again,
+        settle.battles,
+        settle.exchanges_seen,
+        settle.own_exchanges,
+        settle.trades_done,
+        settle.islands,
+        settle.accounts_checked,
+        settle.objects_compared,
+        settle.answer_ms.p50,
+        settle.answer_ms.p99,
+        settle.found()
+    );
+    for (op, acts) in &settle.acts {
+        let refused: Vec<String> = acts.refused.iter().map(|(code, count)| format!("{code} {count}")).collect();
+        text.push_str(&format!("\n  {op}: {} asked, {} done; refused: {}", acts.asked, acts.done, refused.join(", ")));
+    }
+    for (goal, counts) in &settle.goals {
+        text.push_str(&format!("\n  goal {goal}: {} reached, {} given up", counts.done, counts.given_up));
+    }
+    for (kind, found) in &settle.findings {
+        text.push_str(&format!("\n  FOUND {kind}: {} times, first: {}", found.count, found.first.join("; ")));
+    }
+    text
+}
+
 fn summary(report: &BotsReport) -> String {
     let mut text = format!(
         "{} joined; {} places and {} neighbours checked; {} commands, {} refused; {} drops, {} resumes",
@@ -62,6 +95,10 @@ fn summary(report: &BotsReport) -> String {
     }
     for (kind, errors) in &report.error_kinds {
         text.push_str(&format!("\n  {kind}: {} times, first: {}", errors.count, errors.first.join("; ")));
+    }
+    if let Some(settle) = &report.settle {
+        text.push('\n');
+        text.push_str(&settled(settle));
     }
     text
 }

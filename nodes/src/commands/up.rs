@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use super::signals;
-use crate::bots::{self, BotsConfig};
+use crate::bots::{self, BotsConfig, BotsReport};
 use crate::calendar::Calendar;
 use crate::cli::{Up, Wires};
 use crate::frontend::{Config as FrontendConfig, listener};
@@ -29,6 +29,9 @@ use crate::wiring::{self, Membership, Node, Setup};
 
 /// How long the nodes may take to find each other before `up` says that something is wrong.
 const READY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Every so many seconds the settlers' doings are logged.
+const SETTLERS_TOLD: u64 = 60;
 
 /// A whole mesh in one process.
 pub struct LocalMesh {
@@ -75,9 +78,17 @@ pub async fn run(up: Up) -> Result<()> {
         started.elapsed().as_secs_f64()
     );
     if up.bots > 0 {
-        let config = BotsConfig { players: up.bots, layout: up.layout, ..BotsConfig::new(url) };
+        let config = BotsConfig { players: up.bots, behaviour: up.behaviour, layout: up.layout, ..BotsConfig::new(url) };
         tokio::spawn(async move {
-            let report = bots::run(config, |report| tracing::debug!("{report:?}")).await;
+            let mut rounds = 0_u64;
+            let progress = |report: &BotsReport| {
+                rounds += 1;
+                tracing::debug!("{report:?}");
+                if let Some(settle) = report.settle.as_ref().filter(|_| rounds.is_multiple_of(SETTLERS_TOLD)) {
+                    tracing::info!("the settlers: {}", super::bots::settled(settle));
+                }
+            };
+            let report = bots::run(config, progress).await;
             if let Err(e) = report {
                 tracing::error!("the bots have stopped: {e:#}");
             }

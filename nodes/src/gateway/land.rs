@@ -33,6 +33,9 @@ struct TileRow {
     y: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     natural: Option<u32>,
+    /// The natural object's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     object: Option<ObjectId>,
 }
@@ -76,7 +79,8 @@ pub async fn chunk(
             Stand::Natural(number) => (Some(*number), None),
             Stand::Object(id) => (None, Some(*id)),
         };
-        Some(TileRow { x: tile.x, y: tile.y, natural, object })
+        let name = natural.and_then(|_| terrain.natural_name(terrain.natural_at(tile)?)).map(str::to_owned);
+        Some(TileRow { x: tile.x, y: tile.y, natural, name, object })
     });
     let tiles = tiles.collect();
     let holding = claims::whose(&app.estate, chunk).await.map_err(|error| failed(&error))?;

@@ -1,16 +1,32 @@
 //! Files that are part of the binary: the web pages and the API's description, with their types, tags and policies.
 
+use axum::extract::Path;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use super::error::{ApiError, ApiResult};
+
 /// The API's description, OpenAPI 3.1.
 pub const OPENAPI: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../clients/openapi.json"));
 
 const INDEX: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../clients/web/index.html"));
 const MAP_JS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../clients/web/map.js"));
+
+/// The parts of the page's script, by name.
+const MODULES: [(&str, &str); 8] = [
+    ("camera.js", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../clients/web/map/camera.js"))),
+    ("common.js", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../clients/web/map/common.js"))),
+    ("control.js", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../clients/web/map/control.js"))),
+    ("kinds.js", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../clients/web/map/kinds.js"))),
+    ("link.js", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../clients/web/map/link.js"))),
+    ("painter.js", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../clients/web/map/painter.js"))),
+    ("panel.js", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../clients/web/map/panel.js"))),
+    ("world.js", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../clients/web/map/world.js"))),
+];
+
 const MSGPACK_JS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../clients/web/msgpack.js"));
 const STYLE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../clients/web/style.css"));
 
@@ -31,6 +47,13 @@ pub async fn index(headers: HeaderMap) -> Response {
 /// `GET /map.js`
 pub async fn map_js(headers: HeaderMap) -> Response {
     file(&headers, MAP_JS, "text/javascript; charset=utf-8")
+}
+
+/// `GET /map/{module}`
+pub async fn map_module(Path(module): Path<String>, headers: HeaderMap) -> ApiResult<Response> {
+    let found = MODULES.iter().find(|(name, _)| *name == module);
+    let (_, text) = found.ok_or_else(|| ApiError::unknown("unknown_module", "the page has no such module"))?;
+    Ok(file(&headers, text, "text/javascript; charset=utf-8"))
 }
 
 /// `GET /msgpack.js`

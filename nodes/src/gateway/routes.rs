@@ -40,6 +40,7 @@ pub fn routes() -> Vec<Route> {
         route("get", "/metrics", get(checks::metrics)),
         route("get", "/", get(pages::index)),
         route("get", "/map.js", get(pages::map_js)),
+        route("get", "/map/{module}", get(pages::map_module)),
         route("get", "/msgpack.js", get(pages::msgpack_js)),
         route("get", "/style.css", get(pages::style)),
     ]

@@ -33,6 +33,8 @@ const OWN_LAG: Duration = Duration::from_millis(250);
 const CATCH_UP: usize = 512;
 /// Ages measured between two rounds.
 const AGES_PER_ROUND: u32 = 8;
+/// Between two turns of a settler: at least the first, at most both together.
+const TURN_EVERY: (Duration, Duration) = (Duration::from_millis(550), Duration::from_millis(150));
 /// One command in so many is a stop.
 const STOP_ONE_IN: u64 = 16;
 
@@ -117,6 +119,7 @@ impl Bot {
             self.shared.registry().observe_clock(frame.head.publisher, now, frame.head.time_ms);
         }
         checks::count(&mut self.shared.tally(), self.player, &frame.head, bytes, &effect);
+        self.settler_saw(frame, &effect, now);
         effect.gap.then_some(frame.head.cell)
     }
 
@@ -142,7 +145,10 @@ impl Bot {
     fn message(&mut self, message: ServerMessage, now: Instant) -> Result<Option<End>, ClientError> {
         match message {
             ServerMessage::Answer { seq, outcome } => self.answered(seq, outcome, now),
-            ServerMessage::Vision { island, entered, left } => self.sight.set_vision(island, &entered, &left),
+            ServerMessage::Vision { island, entered, left } => {
+                self.sight.set_vision(island, &entered, &left);
+                self.settler_missed();
+            }
             ServerMessage::Clocks(clocks) => self.sight.set_clocks(&clocks),
             ServerMessage::Pong { now_ms, .. } => {
                 self.shared.registry().observe_clock(self.welcome.publisher, now, now_ms);
@@ -151,12 +157,15 @@ impl Bot {
             ServerMessage::Farewell { code, text } => return Err(ClientError::Farewell { code, text }),
             ServerMessage::Welcome(_) => return Err(Malformed::Expected("only one welcome").into()),
             // Frames come as bytes; the rest is for those who play more than walking.
-            _ => {}
+            other => self.settler_told(&other, now),
         }
         Ok(None)
     }
 
     fn answered(&mut self, seq: u32, outcome: Outcome, now: Instant) {
+        if self.settler_answered(seq, &outcome, now) {
+            return;
+        }
         let Some((_, sent)) = self.pending.take_if(|(pending, _)| *pending == seq) else {
             self.shared.tally().error("answer", format!("an answer to {seq}, which nobody asked"));
             return;
@@ -175,7 +184,8 @@ impl Bot {
             Outcome::Made { .. } => None,
             Outcome::Refused { code, text, motion } => {
                 tally.report.refused += 1;
-                if ![codes::BLOCKED, codes::OUT_OF_PLACE, codes::UNAVAILABLE].contains(&code.as_str()) {
+                let stopped = [codes::IN_BATTLE, codes::DEFEATED].contains(&code.as_str()) && self.settler.is_some();
+                if !stopped && ![codes::BLOCKED, codes::OUT_OF_PLACE, codes::UNAVAILABLE].contains(&code.as_str()) {
                     tally.error(&format!("refused_{code}"), text);
                 }
                 *tally.report.refused_by_code.entry(code).or_default() += 1;
@@ -194,6 +204,9 @@ impl Bot {
         if led_nowhere {
             self.walker.blocked();
             self.timing.walk = self.timing.walk.min(now + WALK_AGAIN);
+            if let Some(settler) = &mut self.settler {
+                settler.blocked();
+            }
         }
     }
 
@@ -209,6 +222,10 @@ impl Bot {
                 return Ok(Some(end));
             }
             self.round(lag, now).await?;
+        }
+        if now >= self.timing.walk && self.settler.is_some() {
+            self.timing.walk = now + TURN_EVERY.0 + Duration::from_millis(self.walker.below(TURN_EVERY.1.as_millis() as u64));
+            self.settle_turn().await?;
         }
         if now >= self.timing.walk {
             let pause = WALK_EVERY.0 + Duration::from_millis(self.walker.below(WALK_EVERY.1.as_millis() as u64));
@@ -246,6 +263,11 @@ impl Bot {
             let speed = self.welcome.max_speed - self.walker.below(u64::try_from(dawdle).unwrap_or(1)) as i32;
             Command::Walk { from, to: self.walker.next(from), speed }
         };
+        self.send_walk(command, now).await
+    }
+
+    /// Sends a walk or a stop.
+    pub(super) async fn send_walk(&mut self, command: Command, now: Instant) -> Result<(), ClientError> {
         self.seq = self.seq.wrapping_add(1);
         self.pending = Some((self.seq, now));
         self.shared.registry().sent(self.player, now);
@@ -296,5 +318,7 @@ impl Bot {
         let mut tally = self.shared.tally();
         let watcher = Watcher { id: self.player, radius_tiles: self.welcome.vision_radius_tiles };
         checks::round(&registry, &mut tally, watcher, &self.sight, self.timing.turn, now);
+        drop(tally);
+        self.compare_shown(self.timing.turn);
     }
 }
