@@ -45,7 +45,8 @@ impl Settler {
         let item = ["wood", "stone", "berry", "fibre", "clay", "herb", "flint"][self.below(7) as usize];
         options.push((25, What::Gather { item: item.to_owned(), left: 4 + u64::from(self.below(6)) }));
         if self.health >= 70 {
-            options.push((if self.account.has("spear") > 0 { 34 } else { 18 }, What::Hunt { item: None, target: None }));
+            options
+                .push((if self.account.has("spear") > 0 { 34 } else { 18 }, What::Hunt { item: None, target: None }));
         }
         let others = self.commons.other_islands(eyes.island);
         if !others.is_empty() {
