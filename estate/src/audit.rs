@@ -54,6 +54,8 @@ pub enum Rule {
     Object,
     /// Every chunk of a holding points to it.
     Holding,
+    /// Every member of a party is told to be in it, and every player told to be in a party is listed there.
+    Party,
     /// Goods held are goods created less goods destroyed.
     Goods,
     /// Unique goods are held once, those created and not destroyed.

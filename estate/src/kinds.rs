@@ -10,15 +10,17 @@ use crate::goods::promise::PromiseDocument;
 use crate::goods::trade::TradeDocument;
 use crate::goods::{self};
 use crate::land::{self, DeedDocument, Grounds, HoldingDocument, ObjectDocument};
+use crate::party::{self, MemberDocument, PartyDocument};
 use crate::player::PlayerDocument;
 use crate::post::PostDocument;
 use crate::store::{Store, StoreError};
 use crate::transaction::Kinds;
 use crate::transaction::arbiter::{LedgerDocument, OperationDocument, TransferDocument};
 
-/// The kinds that take part in transactions: players, containers, mints, trades, promises, deeds, objects, holdings.
+/// The kinds that take part in transactions: players, containers, mints, trades, promises, deeds, objects, holdings,
+/// parties and their members.
 pub fn all(grounds: Arc<dyn Grounds>) -> Kinds {
-    land::kinds(goods::kinds(Kinds::default()), grounds)
+    party::kinds(land::kinds(goods::kinds(Kinds::default()), grounds))
 }
 
 /// Rehearses the migrations of every kind: reads all documents as the game would, without writing. `progress` is told the
@@ -46,6 +48,8 @@ pub async fn rehearse_all(
         DeedDocument,
         ObjectDocument,
         HoldingDocument,
+        PartyDocument,
+        MemberDocument,
         TransferDocument,
         LedgerDocument,
         OperationDocument,

@@ -17,6 +17,8 @@ pub mod player;
 
 pub mod post;
 
+pub mod party;
+
 pub mod goods;
 
 pub mod land;

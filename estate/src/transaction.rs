@@ -55,8 +55,8 @@ pub const DRIVING: Duration = Duration::from_secs(4);
 /// How long an operation's answer is remembered, and how long a tombstone stays: clients MUST NOT ask again after half of it.
 pub const REMEMBERED: Duration = Duration::from_secs(15 * 60);
 
-/// The most documents that one transaction changes.
-pub const PARTS: usize = 16;
+/// The most documents that one transaction changes: a party and all its members, and some more.
+pub const PARTS: usize = 20;
 
 /// How deep an effect may be nested: a reader of JSON bears 128 levels, and arbiters and documents add some of their own.
 pub const EFFECT_DEPTH: u32 = 64;

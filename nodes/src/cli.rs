@@ -316,8 +316,14 @@ pub enum Bench {
     Mesh(BenchMesh),
     /// Clients carried per core, spread and in a crowd, and what an idle frontend costs
     Frontend(BenchFrontend),
+    /// How long it takes from a fighter's command until every watcher has seen the exchange
+    Combat(BenchCombat),
     /// Transfers, trades, builds and claims, against the bare store writes that they need
     Estate(BenchEstate),
+    /// A whole world's islands, mirages and animals: opening, memory, touches, minds awake and asleep
+    World(BenchWorld),
+    /// A simulated day of a small world's animals, and a number that stands for all that happened
+    Day(BenchDay),
     /// The server side of `bench frontend`, in a process of its own so that it can be measured from outside
     #[command(hide = true)]
     FrontendServer(BenchFrontendServer),
@@ -377,6 +383,60 @@ pub struct BenchEstate {
     pub json: bool,
 }
 
+/// `wildmesh bench world`
+#[derive(Args, Debug)]
+pub struct BenchWorld {
+    /// For how many seconds of the world's time the animals are awake
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub seconds: u64,
+    /// How many islands
+    #[arg(long, default_value_t = 836, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub islands: u32,
+    /// Print the figures as JSON on the last line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `wildmesh bench day`
+#[derive(Args, Debug)]
+pub struct BenchDay {
+    /// What the day's whims and ways are drawn from
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Threads that share the animals' thoughts: they change nothing
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub threads: u16,
+    /// How long the day is, in seconds of the world's time: a minute for an hour
+    #[arg(long, default_value_t = 1_440, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: u64,
+    /// Print the result as JSON on the last line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `wildmesh bench combat`
+#[derive(Args, Debug)]
+pub struct BenchCombat {
+    /// For how long, in seconds
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub seconds: u64,
+    /// Battles at a time, each with six members on four nodes
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=256))]
+    pub battles: u64,
+    /// Clients who watch all battles, on two frontends
+    #[arg(long, default_value_t = 8)]
+    pub watchers: usize,
+    /// What the nodes talk over
+    #[arg(long, value_enum, default_value_t = Wires::Zeromq)]
+    pub transport: Wires,
+    /// The folder of terrain packages [default: islands]
+    #[arg(long)]
+    pub islands: Option<PathBuf>,
+    /// Print the figures as JSON on the last line
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// The server of `wildmesh bench frontend`
 #[derive(Args, Debug)]
 pub struct BenchFrontendServer {
@@ -430,7 +490,10 @@ pub fn run(cli: Cli) -> ExitCode {
             Command::Store(Store::Init(store)) => commands::store::init(store).await,
             Command::Store(Store::Check(store)) => commands::store::check(store).await,
             Command::Bench(Bench::Mesh(bench)) => commands::bench_mesh::run(bench).await,
+            Command::Bench(Bench::Combat(bench)) => commands::bench_combat::run(bench).await,
             Command::Bench(Bench::Estate(bench)) => commands::bench_estate::run(bench).await,
+            Command::Bench(Bench::World(bench)) => commands::bench_world::run(bench).await,
+            Command::Bench(Bench::Day(bench)) => commands::bench_world::day::run(&bench),
             Command::Bench(Bench::Frontend(bench)) => commands::bench_frontend::run(bench).await,
             Command::Bench(Bench::FrontendServer(server)) => commands::bench_frontend::serve(server).await,
         };

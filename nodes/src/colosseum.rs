@@ -35,13 +35,15 @@ use estate::transaction::Transactions;
 use mesh::tasks::Tasks;
 use mesh::{CallRefusal, IncomingCall, Mesh, NodeId};
 use prometheus::{IntCounterVec, IntGauge};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
+use crate::game::GameWorld;
 use crate::game::combat::{Debt, Event};
 use crate::game::content::Content;
 use crate::methods::living::{BATTLE_ACT, BATTLE_JOIN, BATTLE_LEAVE, BATTLE_OPEN, BATTLE_RESUME};
 use crate::methods::living::{BattleAct, BattleJoin, BattleLeave, BattleOpen};
 use crate::methods::{pack, unpack};
+use crate::metrics::Metrics;
 use crate::owners::MeshOwners;
 use crate::protocol::codes;
 use crate::role::{Answers, Parts};
@@ -116,6 +118,22 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    fn new(
+        mesh: Mesh,
+        estate: Arc<Transactions>,
+        owners: Arc<MeshOwners>,
+        content: Arc<Content>,
+        tasks: Tasks,
+        metrics: &Metrics,
+    ) -> Shared {
+        let battles = metrics.gauge("battles", "Battles that go on here.");
+        let fighters = metrics.gauge("fighters", "Members of all battles here.");
+        let labels = ["blow", "reaction"];
+        let exchanges = metrics.counters("exchanges_total", "Exchanges, by blow and reaction.", &labels);
+        let claims = AtomicU64::new(1);
+        Shared { mesh, estate, owners, content, tasks, battles, fighters, exchanges, claims }
+    }
+
     /// Who claims a post: a new number every time.
     pub(crate) fn claimant(&self) -> Claimant {
         let me = self.mesh.me();
@@ -142,20 +160,20 @@ pub struct Colosseum {
 /// Starts it.
 pub fn start(parts: Parts) -> std::io::Result<Colosseum> {
     let Parts { mesh, events, world, metrics, tasks, estate, owners, content, .. } = parts;
-    let shared = Arc::new(Shared {
-        battles: metrics.gauge("battles", "Battles that go on here."),
-        fighters: metrics.gauge("fighters", "Members of all battles here."),
-        exchanges: metrics.counters("exchanges_total", "Exchanges, by blow and reaction.", &["blow", "reaction"]),
-        mesh: mesh.clone(),
-        estate,
-        owners,
-        content,
-        tasks: tasks.clone(),
-        claims: AtomicU64::new(1),
-    });
-    let rules_shared = shared.clone();
-    let make = |handle: &WorldHandle<ColosseumInput>| ColosseumRules::new(rules_shared, handle);
-    let world = world_loop::start(world, mesh, events, metrics, &tasks, make)?;
+    let shared = Shared::new(mesh, estate, owners, content, tasks, &metrics);
+    run(shared, world, events, metrics)
+}
+
+fn run(
+    shared: Shared,
+    world: GameWorld,
+    events: mpsc::Receiver<mesh::Event>,
+    metrics: Arc<Metrics>,
+) -> std::io::Result<Colosseum> {
+    let (mesh, tasks) = (shared.mesh.clone(), shared.tasks.clone());
+    let shared = Arc::new(shared);
+    let rules = shared.clone();
+    let world = world_loop::start(world, mesh, events, metrics, &tasks, |handle| ColosseumRules::new(rules, handle))?;
     tasks.spawn(tell_lives(shared.clone(), world.clone()));
     let flows = Arc::new(Flows { shared, world: world.clone() });
     Ok(Colosseum { world, flows })

@@ -9,8 +9,10 @@ pub mod estate;
 pub mod status;
 pub mod store;
 
+pub mod bench_combat;
 pub mod bench_estate;
 pub mod bench_frontend;
 pub mod bench_mesh;
+pub mod bench_world;
 
 mod signals;

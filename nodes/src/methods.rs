@@ -37,6 +37,10 @@ pub const SESSION_CLOSE: Method = Method::sync("session.close", 2_000);
 /// Refused with `not_taken` by a node that does not hold the document (any more) or cannot save it.
 pub const ESTATE_TAKE: Method = Method::sync("estate.take", 2_000);
 
+/// How many objects of its own a node has on each island, as of the last second: nothing → `{island: count}`. A frontend's are
+/// players.
+pub const ISLANDS_COUNT: Method = Method::query("islands.count", 1_000);
+
 /// What a node knows of itself and the others: nothing → [`NodeReport`], as JSON.
 pub const NODE_REPORT: Method = Method::query("node.report", 1_000);
 

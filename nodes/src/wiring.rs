@@ -34,11 +34,12 @@ use crate::game::grounds::Terrains;
 use crate::garden::{self, Garden};
 use crate::gateway::{self, Gateway, GatewayContext};
 use crate::islands::{self, Archipelago, follower, record};
+use crate::methods::{ISLANDS_COUNT, pack};
 use crate::metrics::{Exposition, Metrics};
 use crate::owners::{Hands, MeshOwners};
 use crate::report;
 use crate::role::{Answers, Parts};
-use crate::steward::WorldRules;
+use crate::steward::{self, WorldRules};
 use crate::world_loop::{Input, Inspection, WorldReport};
 use crate::zoo::{self, Zoo};
 
@@ -179,12 +180,14 @@ pub async fn start(setup: Setup) -> Result<Node> {
         district: district.clone(),
         hands: hands.clone(),
     });
-    let kinds = kinds::all(Arc::new(Terrains::new(&islands))).beside(gateway::DOCUMENTS);
+    let kinds = kinds::all(Arc::new(Terrains::new(&islands))).beside(gateway::DOCUMENTS).beside(steward::DOCUMENTS);
     let estate = Arc::new(Transactions::new(setup.store, kinds, owners.clone(), random.next_u64()));
     let Inbox { events, calls } = inbox;
     let tasks = setup.tasks.clone();
     let prefix = record::prefix(&district);
     tasks.spawn(follower::follow(setup.directory.clone(), prefix, islands.clone()));
+    let duty = setup.steward.map(|rules| (rules, setup.directory.clone(), owners.clone(), islands.clone()));
+    let (calendar, district_of_duty) = (setup.calendar, district.clone());
     let (report, door) = match setup.role {
         Role::Frontend => {
             let parts = frontend::Parts {
@@ -270,6 +273,20 @@ pub async fn start(setup: Setup) -> Result<Node> {
             }
         }
     };
+    if let Some((rules, directory, owners, islands)) = duty {
+        tasks.spawn(steward::serve(steward::Parts {
+            mesh: mesh.clone(),
+            directory,
+            district: district_of_duty,
+            estate: estate.clone(),
+            owners,
+            islands,
+            report: report.clone(),
+            calendar,
+            lease_ttl_s: setup.membership.lease_ttl_s,
+            rules,
+        }));
+    }
     Ok(Node { mesh, tasks, estate, metrics, report, door })
 }
 
@@ -336,6 +353,10 @@ impl<I: Send + 'static> Dispatch<I> {
                 }
                 _ if call.method == crate::methods::NODE_REPORT.name => {
                     let answer = report::node(&self.mesh, &self.report.borrow());
+                    call.answer(Ok(answer));
+                }
+                _ if call.method == ISLANDS_COUNT.name => {
+                    let answer = pack(&self.report.borrow().by_island);
                     call.answer(Ok(answer));
                 }
                 Some(role) if role.takes(family) => {

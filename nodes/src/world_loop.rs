@@ -98,6 +98,8 @@ pub struct WorldReport {
     pub load: Load,
     /// The cells it sees.
     pub cells: BTreeSet<Cell>,
+    /// How many objects of its own are on each island.
+    pub by_island: BTreeMap<IslandId, u32>,
     /// Ticks since the start.
     pub ticks: u64,
     /// The time a tick takes, in microseconds, over the last seconds: 50th and 99th percentile, and the longest.
@@ -387,11 +389,14 @@ impl<R: Rules> WorldLoop<R> {
         load.sees = self.seen.iter().map(|c| (c.island.0, c.x, c.y)).collect();
         load.crowds = self.world.reals().map(|r| r.cell()).map(|c| (c.island.0, c.x, c.y)).collect();
         self.rules.load(&mut load);
+        let mut by_island = BTreeMap::new();
+        self.world.reals().for_each(|real| *by_island.entry(real.cell().island).or_default() += 1);
         self.mesh.set_load(Bytes::from(load.encode()));
         self.reporter.send_replace(Arc::new(WorldReport {
             stats,
             load,
             cells: self.seen.clone(),
+            by_island,
             ticks: self.ticks,
             tick_us,
             longest_tick_us: self.timing.longest_us,

@@ -18,7 +18,7 @@ use cartographer::world::Faults as PlantedBugs;
 use estate::audit::audit;
 use estate::goods::transfer::{Leg, transfer};
 use estate::goods::{Goods, ItemName, Place, Serial, Unique};
-use estate::store::memory::{Faults, MemoryStore};
+use estate::store::memory::{Faults, MemoryStore, Rates};
 use estate::transaction::{OperationId, Transactions};
 use mesh::directory::Directory;
 use mesh::directory::memory::{MemoryClient, MemoryDirectory};
@@ -143,6 +143,7 @@ pub struct Village {
     pub calendar: Calendar,
     terrains: Vec<Arc<Terrain>>,
     steward: Option<WorldRules>,
+    rates: Option<Rates>,
     directory: MemoryDirectory,
     houses: BTreeMap<String, House>,
     doors: Doors,
@@ -166,6 +167,7 @@ impl Village {
             calendar: Calendar::beginning(BEGINNING_S),
             terrains: islands.collect(),
             steward: plan.steward,
+            rates: None,
             directory,
             houses: BTreeMap::new(),
             doors: Doors::default(),
@@ -208,6 +210,9 @@ impl Village {
         self.random.fill_bytes(&mut secret);
         let store = self.store.client();
         let faults = store.faults();
+        if let Some(rates) = self.rates {
+            faults.random(self.random.next_u64(), rates);
+        }
         let transport = self.network.transport(name, &tasks);
         let islands = Archipelago::new(self.terrains.iter().cloned());
         let (content, calendar, steward) = (self.content.clone(), self.calendar, self.steward.clone());
@@ -283,6 +288,20 @@ impl Village {
         self.houses.values().for_each(|house| house.store.unreachable(true));
         sleep(RESTART).await;
         self.houses.values().for_each(|house| house.store.unreachable(false));
+    }
+
+    /// Lets calls to the store take time and go wrong, on every node, from now on.
+    pub fn store_is(&mut self, rates: Rates) {
+        self.rates = Some(rates);
+        for house in self.houses.values() {
+            house.store.random(self.random.next_u64(), rates);
+        }
+    }
+
+    /// The store is well again.
+    pub fn store_is_well(&mut self) {
+        self.rates = None;
+        self.houses.values().for_each(|house| house.store.clear());
     }
 
     /// Waits until every running node hears every other.

@@ -11,6 +11,7 @@ use crate::account::AccountDocument;
 use crate::document::{Document, DocumentError, decode, peek};
 use crate::goods::promise::PromiseDocument;
 use crate::land::{DeedDocument, HoldingDocument, ObjectDocument, Stand, deed, holding, object};
+use crate::party::{self, MemberDocument, PartyDocument};
 use crate::player::{self, PlayerDocument};
 use crate::post::PostDocument;
 use crate::store::{Store, StoreError};
@@ -42,6 +43,8 @@ pub(super) enum About {
     Object(ObjectId),
     /// A chunk of an object or holding.
     Chunk(Chunk),
+    /// A member of a party.
+    Player(u64),
 }
 
 impl Doubt {
@@ -111,6 +114,8 @@ impl Doubts<'_> {
                     DeedDocument::KIND => self.deed(&decode::<DeedDocument>(key, value)?.0).await?,
                     ObjectDocument::KIND => self.object(&decode::<ObjectDocument>(key, value)?.0).await?,
                     HoldingDocument::KIND => self.holding(&decode::<HoldingDocument>(key, value)?.0).await?,
+                    PartyDocument::KIND => self.party(&decode::<PartyDocument>(key, value)?.0).await?,
+                    MemberDocument::KIND => self.member(&decode::<MemberDocument>(key, value)?.0).await?,
                     _ => {}
                 }
             }
@@ -247,6 +252,35 @@ impl Doubts<'_> {
                 let text = format!("{} belongs to it and points {named}", deed::key(chunk));
                 self.add(Rule::Holding, About::Chunk(chunk), text);
             }
+        }
+        Ok(())
+    }
+
+    async fn party(&mut self, document: &PartyDocument) -> Result<(), DocumentError> {
+        self.named(party::key(document.id) == self.key);
+        if !document.members.is_empty() && !document.has(document.leader) {
+            self.add(Rule::Party, About::All, format!("its leader {} is not in it", document.leader));
+        }
+        if document.members.iter().collect::<BTreeSet<_>>().len() < document.members.len() {
+            self.add(Rule::Party, About::All, format!("somebody is in it twice: {:?}", document.members));
+        }
+        for player in &document.members {
+            let member = peek::<MemberDocument>(self.store, &party::member_key(*player)).await?;
+            let told = member.and_then(|kept| kept.document.party);
+            if told != Some(document.id) {
+                let told = told.map_or("none".to_owned(), |id| format!("party {id}"));
+                self.add(Rule::Party, About::Player(*player), format!("its member {player} is told to be in {told}"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn member(&mut self, document: &MemberDocument) -> Result<(), DocumentError> {
+        self.named(party::member_key(document.player) == self.key);
+        let Some(id) = document.party else { return Ok(()) };
+        let party = peek::<PartyDocument>(self.store, &party::key(id)).await?;
+        if !party.is_some_and(|kept| kept.document.has(document.player)) {
+            self.add(Rule::Party, About::All, format!("party {id} does not list the player"));
         }
         Ok(())
     }

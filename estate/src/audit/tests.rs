@@ -16,7 +16,7 @@ use crate::player::Birth;
 use crate::store::WriteOptions;
 use crate::store::memory::{Fault, MemoryStore};
 use crate::transaction::{NoOwners, OperationId, REMEMBERED};
-use crate::{kinds, player};
+use crate::{kinds, party, player};
 
 const ISLAND: IslandId = IslandId(1);
 
@@ -54,7 +54,7 @@ fn leg(from: Place, to: Place, goods: Goods) -> Leg {
     Leg { from, to, goods }
 }
 
-/// Two players with goods, a promise, a house over two chunks and a holding.
+/// Two players in one party with goods, a promise, a house over two chunks and a holding.
 async fn world() -> MemoryStore {
     let store = MemoryStore::new();
     let estate = transactions(&store, 1);
@@ -82,6 +82,9 @@ async fn world() -> MemoryStore {
     let chunk = Chunk { island: ISLAND, x: 3, y: 3 };
     let claim = claims::Claim { holding: ObjectId(70), chunk, owner: ObjectId(1), now_s: 1, paid_until_s: 1_000 };
     claims::claim(&estate, &Meadow, OperationId(6), &claim, &[]).await.expect("claimed");
+    party::found(&estate, OperationId(7), 60, 1).await.expect("founded");
+    party::invite(&estate, OperationId(8), 1, 2).await.expect("invited");
+    party::enter(&estate, OperationId(10), 60, 2, 8).await.expect("entered");
     store
 }
 
@@ -139,6 +142,14 @@ async fn everything_that_is_broken_by_hand_is_found() {
         ("holding/70", |v| v["chunks"] = json!([[3, 3], [3, 4]]), &[Rule::Holding], false),
         ("object/80", |v| v["kind"] = json!(""), &[Rule::Deed, Rule::Deed], true),
         ("object/80", |v| v["island"] = json!("here"), &[Rule::Readable], false),
+        ("party/60", |v| v["members"] = json!([1]), &[Rule::Party], false),
+        ("party/60", |v| v["members"] = json!([1, 2, 2]), &[Rule::Party], false),
+        ("party/60", |v| v["members"] = json!([1, 2, 3]), &[Rule::Party], false),
+        ("party/60", |v| v["leader"] = json!(9), &[Rule::Party], false),
+        ("party/60", |v| v["id"] = json!(61), &[Rule::Readable, Rule::Party, Rule::Party], false),
+        ("member/2", |v| drop(v["party"].take()), &[Rule::Party], false),
+        ("member/2", |v| v["party"] = json!(61), &[Rule::Party, Rule::Party], false),
+        ("member/1", |v| v["player"] = json!(5), &[Rule::Readable, Rule::Party], false),
     ];
     for (key, change, expected, mended) in rows {
         let store = world().await;

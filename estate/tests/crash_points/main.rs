@@ -8,6 +8,7 @@ mod accounts;
 mod claims;
 mod goods;
 mod migrations;
+mod parties;
 mod posts;
 mod protocol;
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cartographer::geometry::{Epoch, ObjectId};
+use cartographer::geometry::Epoch;
 use estate::goods::promise::{self, What};
 use estate::goods::{Goods, GoodsEffect, Place};
 use estate::post::{self, Claim, Held};

@@ -1,1 +1,306 @@
-//! Rooms through a mesh in memory.
+//! Colosseums in a mesh in memory, on simulated time, with doubles for the nodes that own fighters.
+
+mod district;
+
+use cartographer::geometry::ObjectId;
+use district::{Arena, District, Owner, until};
+use estate::audit::audit;
+use estate::goods::transfer::{Leg, transfer};
+use estate::goods::{Goods, Place};
+use estate::player::{self, Birth};
+use estate::store::memory::Rates;
+use estate::transaction::OperationId;
+use mesh::Role;
+use tokio::time::Duration;
+
+use crate::game::combat::blow;
+use crate::methods::living::Freed;
+
+const HERO: u64 = 11;
+const BOAR: u64 = 1 << 52 | 3;
+
+/// One colosseum or two, a frontend with a hero, and a zoo with a boar.
+struct Scene {
+    district: District,
+    arenas: Vec<Arena>,
+    front: Owner,
+    zoo: Owner,
+    hero: ObjectId,
+    boar: ObjectId,
+}
+
+impl Scene {
+    async fn new(arenas: u32) -> Scene {
+        let district = District::new();
+        let birth = Birth { hue: 0, island: 7, x: 0, y: 0 };
+        for id in [HERO, HERO + 1] {
+            player::create(&district.store, id, "account", &format!("player {id}"), &birth).await.expect("made");
+        }
+        let arenas: Vec<Arena> = (1..=arenas).map(|n| district.arena(&format!("colosseum-{n}"))).collect();
+        let (front, zoo) = (district.owner("frontend-1", Role::Frontend), district.owner("zoo-1", Role::Zoo));
+        let others = arenas.len() + 1;
+        front.meets(others).await;
+        zoo.meets(others).await;
+        for arena in &arenas {
+            arena.meets(others).await;
+        }
+        let hero = front.has(HERO, 0, |hero| hero.harm = 40);
+        let boar = zoo.has(BOAR, 1, |boar| boar.harm = 1);
+        Scene { district, arenas, front, zoo, hero, boar }
+    }
+
+    fn arena(&self) -> &Arena {
+        &self.arenas[0]
+    }
+
+    /// The hero attacks the boar in a battle of this number.
+    async fn begin(&self, battle: u64) {
+        let number = self.front.open(self.arena(), battle, self.hero, &self.zoo, self.boar).await;
+        assert_eq!(number, Ok(battle));
+    }
+
+    async fn has(&self, item: &str) -> u64 {
+        let player = player::find(&self.district.store, HERO).await.expect("read").expect("a player").document;
+        player.bag.stacks.get(&item.parse().expect("an item")).copied().unwrap_or(0)
+    }
+
+    async fn experience(&self) -> u64 {
+        player::find(&self.district.store, HERO).await.expect("read").expect("a player").document.experience
+    }
+
+    async fn clean(&self, at: &Arena) {
+        let report = audit(&at.estate, false, &mut |_| {}).await.expect("audited");
+        assert!(report.clean(), "{:#?}", report.findings);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_beast_is_fought_and_defeated_and_its_loot_is_the_winners() {
+    let scene = Scene::new(1).await;
+    let (arena, front, zoo) = (scene.arena(), &scene.front, &scene.zoo);
+    scene.begin(5).await;
+    assert_eq!(front.open(arena, 5, scene.hero, zoo, scene.boar).await, Ok(5), "opening again is the same");
+    assert_eq!((arena.health(5, scene.hero).await, arena.health(5, scene.boar).await), (Some(100), Some(100)));
+    until("the boar is struck", async || {
+        let _ = front.act(arena, 5, scene.hero, blow::STRIKE, scene.boar).await;
+        zoo.fighter(scene.boar).health < 100
+    })
+    .await;
+    assert_eq!(Some(zoo.fighter(scene.boar).health), arena.health(5, scene.boar).await, "owners are told");
+    let first = front.act(arena, 5, scene.hero, blow::STRIKE, scene.boar).await;
+    let second = front.act(arena, 5, scene.hero, blow::STRIKE, scene.boar).await;
+    assert!(first.is_err() || second == Err("too_soon".to_owned()));
+    front.fight_on(arena, 5, scene.hero, blow::STRIKE, scene.boar).await;
+    until("the boar is given back", async || zoo.battle_of(scene.boar) == 0).await;
+    let ends = (front.freed(scene.hero), zoo.freed(scene.boar));
+    assert!(matches!(&*ends.0, [(1..=100, Freed::Won)]) && ends.1 == [(0, Freed::Defeated)], "{ends:?}");
+    assert_eq!((scene.has("meat").await, scene.has("hide").await, scene.experience().await), (4, 2, 30));
+    let notes: Vec<_> =
+        front.kept().notes.iter().map(|note| (note.code.clone(), note.text.clone(), note.number)).collect();
+    assert_eq!(notes, [("loot".to_owned(), "2 hide, 4 meat, 30 experience".to_owned(), 5)]);
+    until("the battle is gone from the world", async || arena.shown(5).await.is_none()).await;
+    assert_eq!(front.resume(arena, 5).await, Err("missing".to_owned()));
+    let counted = &arena.colosseum.flows.shared.exchanges;
+    assert_eq!(counted.with_label_values(&["blow", "falls"]).get(), 1);
+
+    // Its number is used up: whoever asks under it late gets no second battle, and the beast stays free.
+    let boar = zoo.has(BOAR, 1, |_| {});
+    assert_eq!(front.open(arena, 5, scene.hero, zoo, boar).await, Err("missing".to_owned()));
+    until("the beast is given back", async || zoo.battle_of(boar) == 0).await;
+    scene.clean(arena).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn fighters_of_several_nodes_come_go_and_flee_and_nobody_stays_behind() {
+    let scene = Scene::new(1).await;
+    let (arena, front, zoo) = (scene.arena(), &scene.front, &scene.zoo);
+    zoo.has(BOAR, 1, |boar| (boar.harm, boar.toughness) = (0, 10_000));
+    let other = scene.district.owner("frontend-2", Role::Frontend);
+    other.meets(3).await;
+    let friend = other.has(HERO + 1, 0, |_| {});
+    scene.begin(6).await;
+    assert_eq!(other.join(arena, 99, friend).await, Err("missing".to_owned()));
+    other.join(arena, 6, friend).await.expect("joined");
+    other.join(arena, 6, friend).await.expect("the same again");
+    assert_eq!(arena.shown(6).await.expect("a battle").1.members.len(), 3);
+    assert_eq!(
+        other.act(arena, 6, scene.hero, blow::STRIKE, scene.boar).await,
+        Err("forbidden".to_owned()),
+        "a node speaks for its own"
+    );
+    front.leave(arena, 6, scene.hero).await.expect("left");
+    until("the hero is out", async || front.freed(scene.hero) == [(100, Freed::Left)]).await;
+    assert_eq!(front.act(arena, 6, scene.hero, blow::STRIKE, scene.boar).await, Err("missing".to_owned()));
+    other.fight_on(arena, 6, friend, blow::FLEE, friend).await;
+    assert!(matches!(&*other.freed(friend), [(_, Freed::Left)]));
+    until("the boar is given back", async || matches!(&*zoo.freed(scene.boar), [(_, Freed::Won)])).await;
+    until("the battle is gone", async || arena.shown(6).await.is_none()).await;
+    assert_eq!(scene.has("meat").await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_begin_is_refused_and_leaves_nobody_locked_in() {
+    let scene = Scene::new(1).await;
+    let (arena, front, zoo) = (scene.arena(), &scene.front, &scene.zoo);
+    let refused = async |opener, of: &Owner, target, code: &str| {
+        assert_eq!(front.open(arena, 7, opener, of, target).await, Err(code.to_owned()));
+    };
+    let friend = front.has(HERO + 1, 0, |_| {});
+    let weak = front.has(HERO + 2, 0, |weak| weak.health = 0);
+    let liar = front.has(HERO + 3, 0, |liar| liar.node = zoo.node.clone());
+    refused(scene.hero, zoo, ObjectId(404), "missing").await;
+    refused(scene.hero, front, friend, "forbidden").await;
+    refused(weak, zoo, scene.boar, "defeated").await;
+    refused(liar, zoo, scene.boar, "forbidden").await;
+    // The answer of the boar's owner is lost, and lost again: the boar is asked for, and given back.
+    zoo.kept().lose_takes = 3;
+    refused(scene.hero, zoo, scene.boar, "unavailable").await;
+    until("all are given back", async || zoo.battle_of(scene.boar) == 0 && front.battle_of(friend) == 0).await;
+    // The store is away.
+    arena.faults.unreachable(true);
+    refused(scene.hero, zoo, scene.boar, "unavailable").await;
+    arena.faults.unreachable(false);
+    until("the boar is given back", async || zoo.battle_of(scene.boar) == 0).await;
+    assert_eq!(zoo.fighter(scene.boar).health, 100);
+    scene.begin(7).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_who_attack_the_same_beast_are_in_one_battle() {
+    let scene = Scene::new(2).await;
+    let (front, zoo) = (&scene.front, &scene.zoo);
+    let (here, there) = (&scene.arenas[0], &scene.arenas[1]);
+    let other = scene.district.owner("frontend-2", Role::Frontend);
+    other.meets(4).await;
+    let (friend, third) = (other.has(HERO + 1, 0, |_| {}), other.has(HERO + 2, 0, |_| {}));
+    let both = tokio::join!(
+        front.open(here, 21, scene.hero, zoo, scene.boar),
+        other.open(there, 22, friend, zoo, scene.boar),
+    );
+    let number = zoo.battle_of(scene.boar);
+    assert_eq!(both, (Ok(number), Ok(number)), "both are told the one battle");
+    let (arena, late, who) = if number == 21 { (here, &other, friend) } else { (there, front, scene.hero) };
+    assert_eq!(arena.shown(number).await.expect("a battle").1.members.len(), 2, "the late one has to join there");
+    late.join(arena, number, who).await.expect("joined");
+    // At the same colosseum one is in by opening alone.
+    assert_eq!(other.open(arena, 23, third, zoo, scene.boar).await, Ok(number));
+    assert_eq!(arena.shown(number).await.expect("a battle").1.members.len(), 4);
+    assert!(here.shown(23).await.is_none() && there.shown(23).await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_battle_goes_on_elsewhere_with_the_wounds_that_it_had() {
+    let scene = Scene::new(2).await;
+    let (front, zoo) = (&scene.front, &scene.zoo);
+    zoo.has(BOAR, 1, |boar| (boar.harm, boar.toughness) = (1, 1_000));
+    let (dies, goes_on) = (&scene.arenas[0], &scene.arenas[1]);
+    scene.begin(8).await;
+    until("the boar is wounded", async || {
+        let _ = front.act(dies, 8, scene.hero, blow::HEAVY, scene.boar).await;
+        zoo.fighter(scene.boar).health < 95
+    })
+    .await;
+    let (epoch, before) = dies.shown(8).await.expect("it is here");
+    assert_eq!(front.resume(goes_on, 8).await, Err("busy".to_owned()), "its colosseum lives");
+    let wounds = move |shown: &crate::game::battle::Battle| shown.members.clone();
+    // What was shown is saved at once; then the node dies.
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let saved = dies.shown(8).await.map_or(before, |(_, shown)| shown);
+    dies.tasks.stop();
+    until("it goes on", async || front.resume(goes_on, 8).await.is_ok()).await;
+    front.resume(goes_on, 8).await.expect("it is here already");
+    let (later, shown) = goes_on.shown(8).await.expect("it is here");
+    assert_eq!(later, epoch + 1, "watchers take it for the newer");
+    let last = saved.exchanges.last().expect("exchanges").number;
+    let new = shown.exchanges.iter().filter(|exchange| exchange.number > last).count();
+    assert!(new > 0 || wounds(&shown) == wounds(&saved), "{saved:?}, then {shown:?}");
+    assert!(shown.exchanges.windows(2).all(|pair| pair[1].number == pair[0].number + 1));
+    assert_eq!(front.resume(goes_on, 9).await, Err("missing".to_owned()), "there never was such a battle");
+    zoo.leave(goes_on, 8, scene.boar).await.expect("left");
+    until("all are given back", async || front.battle_of(scene.hero) == 0 && zoo.battle_of(scene.boar) == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_colosseum_that_leaves_hands_its_battles_on_at_once() {
+    let scene = Scene::new(2).await;
+    let (front, zoo) = (&scene.front, &scene.zoo);
+    zoo.has(BOAR, 1, |boar| (boar.harm, boar.toughness) = (1, 1_000));
+    let (leaves, goes_on) = (&scene.arenas[0], &scene.arenas[1]);
+    scene.begin(8).await;
+    leaves.colosseum.leave().await;
+    let late = front.act(leaves, 8, scene.hero, blow::STRIKE, scene.boar).await;
+    assert_eq!(late, Err("draining".to_owned()));
+    front.resume(goes_on, 8).await.expect("it was released");
+    assert_eq!(goes_on.shown(8).await.expect("a battle").1.members.len(), 2);
+    assert_eq!(front.open(leaves, 9, scene.hero, zoo, scene.boar).await, Err("draining".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_colosseum_that_slept_too_long_drops_what_another_has_taken_over() {
+    let scene = Scene::new(2).await;
+    let (front, zoo) = (&scene.front, &scene.zoo);
+    zoo.has(BOAR, 1, |boar| (boar.harm, boar.toughness) = (1, 1_000));
+    let (sleeps, goes_on) = (&scene.arenas[0], &scene.arenas[1]);
+    scene.begin(8).await;
+    sleeps.tasks.freeze(true);
+    until("it goes on", async || front.resume(goes_on, 8).await.is_ok()).await;
+    sleeps.tasks.freeze(false);
+    until("it is dropped", async || sleeps.shown(8).await.is_none()).await;
+    assert_eq!(goes_on.shown(8).await.expect("it goes on").1.members.len(), 2);
+    assert_eq!((front.battle_of(scene.hero), zoo.battle_of(scene.boar)), (8, 8), "nobody was given back");
+    assert_eq!((front.freed(scene.hero).len(), zoo.freed(scene.boar).len()), (0, 0));
+}
+
+/// Has the boar fall while nobody takes it back, so that its loot is paid and it is still to be freed; then the room dies
+/// and goes on elsewhere.
+async fn loot_once(prepare: impl AsyncFnOnce(&Scene), faults: Option<u64>) -> Scene {
+    let scene = Scene::new(2).await;
+    let (front, zoo) = (&scene.front, &scene.zoo);
+    prepare(&scene).await;
+    let (dies, goes_on) = (&scene.arenas[0], &scene.arenas[1]);
+    zoo.kept().mute = true;
+    scene.begin(9).await;
+    if let Some(seed) = faults {
+        let rates = Rates { refuse: 60, lose_request: 60, lose_reply: 150, storm: 60, ..Rates::default() };
+        dies.faults.random(seed, rates);
+    }
+    front.fight_on(dies, 9, scene.hero, blow::STRIKE, scene.boar).await;
+    until("the zoo is asked to take the boar back", async || zoo.kept().asked_back > 0).await;
+    assert_eq!(zoo.battle_of(scene.boar), 9, "it does not");
+    dies.tasks.stop();
+    until("it goes on", async || zoo.resume(goes_on, 9).await.is_ok()).await;
+    zoo.kept().mute = false;
+    until("the boar is given back", async || zoo.freed(scene.boar) == [(0, Freed::Defeated)]).await;
+    until("the battle is gone", async || goes_on.shown(9).await.is_none()).await;
+    scene
+}
+
+#[tokio::test(start_paused = true)]
+async fn loot_is_paid_once_although_the_room_dies_between_loot_and_freeing() {
+    for faults in [None, Some(1), Some(2), Some(3)] {
+        let scene = loot_once(async |_| {}, faults).await;
+        let got = (scene.has("meat").await, scene.has("hide").await, scene.experience().await);
+        assert_eq!(got, (4, 2, 30), "{faults:?}");
+        // What a driver that died has committed may lie about until somebody meets it: that is finished first.
+        audit(&scene.arenas[1].estate, true, &mut |_| {}).await.expect("audited");
+        scene.clean(&scene.arenas[1]).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_a_full_bag_is_promised_the_loot_and_learns_all_the_same() {
+    let stone = |count| Goods::stack("stone".parse().expect("an item"), count);
+    let full = async |scene: &Scene| {
+        let leg = Leg { from: Place::Mint, to: Place::Player(HERO), goods: stone(64_000) };
+        transfer(&scene.arena().estate, OperationId(1), &[leg]).await.expect("a full bag");
+    };
+    let scene = loot_once(full, None).await;
+    assert_eq!((scene.has("meat").await, scene.experience().await), (0, 30));
+    // Room is made, and the promise is kept: once.
+    let estate = &scene.arenas[1].estate;
+    let leg = Leg { from: Place::Player(HERO), to: Place::Mint, goods: stone(64_000) };
+    transfer(estate, OperationId(2), &[leg]).await.expect("an empty bag");
+    estate::goods::promise::keep(estate, HERO).await.expect("kept");
+    assert_eq!((scene.has("meat").await, scene.has("hide").await, scene.experience().await), (4, 2, 30));
+    scene.clean(&scene.arenas[1]).await;
+}

@@ -165,7 +165,7 @@ impl Place {
 }
 
 /// A folder that is not there yet, below the system's for temporary files.
-fn scratch(name: &str) -> Result<std::path::PathBuf> {
+pub(super) fn scratch(name: &str) -> Result<std::path::PathBuf> {
     let folder = std::env::temp_dir().join(format!("wildmesh-bench-{name}-{}", std::process::id()));
     std::fs::create_dir(&folder).with_context(|| format!("could not make {}", folder.display()))?;
     Ok(folder)
@@ -430,7 +430,7 @@ fn median(sorted: &[f64]) -> f64 {
 }
 
 /// The processor time of this process so far, all threads together, in microseconds.
-fn cpu_us() -> f64 {
+pub(super) fn cpu_us() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
     // Fields 14 and 15 of proc(5), user and system, in ticks of 10 ms.

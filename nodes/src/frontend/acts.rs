@@ -13,6 +13,7 @@ mod chat;
 mod craft;
 mod garden;
 mod gift;
+mod party;
 mod trade;
 mod wares;
 
@@ -40,6 +41,7 @@ use crate::world_loop::Input;
 pub(super) use battle::{as_fighter, leave};
 pub(super) use chat::{NEAR, PARTY};
 pub use gift::told;
+pub use party::{Seen as SeenParty, look as look_at_party};
 pub use trade::{look as look_at_trade, trade_id, withdraw_all};
 pub use wares::wares_of;
 
@@ -330,9 +332,11 @@ fn begin(actor: &Actor<'_>, pace: &mut Pace, act: &Act) -> Begun {
         Act::Chat { channel, text } => chat::chat(actor, pace, *channel, text),
         Act::Sail { island } => sail::sail(actor, IslandId(*island)),
         Act::Bag {} => Ok(Begin::Now(Came::done().and(Then::ShowBag))),
-        Act::Invite { .. } | Act::Enter { .. } | Act::Leave {} | Act::Lead { .. } | Act::Dissolve {} => {
-            refused(codes::UNAVAILABLE, "there are no parties yet")
-        }
+        Act::Invite { player } => party::invite(actor, *player),
+        Act::Enter { party } => party::enter(actor, *party),
+        Act::Leave {} => party::leave_party(actor),
+        Act::Lead { player } => party::lead(actor, *player),
+        Act::Dissolve {} => party::dissolve(actor),
     }
 }
 

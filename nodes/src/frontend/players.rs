@@ -25,7 +25,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Shared;
-use super::acts::{Came, Pace, Room};
+use super::acts::{Came, Pace, Room, SeenParty};
 use super::keeper::{Keeper, Standing};
 use super::operations::Operations;
 use super::people::FighterCall;
@@ -114,15 +114,8 @@ pub enum FrontInput {
     Changed(Changed),
     /// Something that players here should know.
     Noted(Note),
-    /// A trade was looked at for a player.
-    Looked {
-        /// For whom.
-        player: ObjectId,
-        /// Which trade.
-        number: u64,
-        /// How it is, if it could be read and the player has a part in it.
-        trade: Option<TradeState>,
-    },
+    /// A trade or a party was looked at for a player.
+    Looked(ObjectId, Looked),
     /// A colosseum says something of a fighter.
     Fighter(FighterCall),
     /// A battle that was lost was asked for: where it goes on; or it is over.
@@ -143,6 +136,15 @@ pub enum FrontInput {
     },
     /// Everybody must go: the node leaves. Told what each keeper will tell when its document is released.
     CloseAll(oneshot::Sender<Vec<oneshot::Receiver<()>>>),
+}
+
+/// What was looked at for a player.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// A trade, by its number: how it is, if it could be read and the player has a part in it.
+    Trade(u64, Option<TradeState>),
+    /// The party in which the player is, if it could be read.
+    Party(Option<SeenParty>),
 }
 
 /// A player that comes in.
@@ -210,6 +212,8 @@ pub(super) struct Player {
     pub(super) pace: Pace,
     /// Its open trades, by their numbers on the wire.
     pub(super) trades: BTreeSet<u64>,
+    /// Its party, as it was last seen; 0 if it is in none.
+    party: u64,
     /// The battle that it was last freed from.
     freed: u64,
 }
@@ -241,7 +245,7 @@ pub struct Players {
     wounded: BTreeMap<ObjectId, u64>,
     /// Who is to be told their bag with the next tick.
     pub(super) bags_due: BTreeSet<ObjectId>,
-    /// Trades that are being looked at for a player, and whether they have changed since.
+    /// What is being looked at for a player, a trade or (0) its party, and whether that has changed since.
     looking: BTreeMap<(ObjectId, u64), bool>,
     /// Own players by party.
     parties: BTreeMap<u64, BTreeSet<ObjectId>>,
@@ -363,7 +367,7 @@ impl Rules for Players {
             FrontInput::Heard(saying) => self.hear(world, now, &saying),
             FrontInput::Changed(changed) => self.changed(&changed),
             FrontInput::Noted(note) => self.noted(&note),
-            FrontInput::Looked { player, number, trade } => self.looked(player, number, trade),
+            FrontInput::Looked(player, looked) => self.looked(world, now, player, looked),
             FrontInput::Fighter(call) => self.fighter(world, now, call),
             FrontInput::Resumed { battle, room } => self.resumed(world, now, battle, room),
             FrontInput::Travel { player, island, place } => {

@@ -107,6 +107,8 @@ pub struct Mind {
     /// Decisions so far.
     pub count: u64,
     next_at: u64,
+    /// It sees itself what it fears.
+    first_hand: bool,
     pose: u8,
     shown_health: u8,
     /// Somebody else has control of it.
@@ -259,6 +261,7 @@ impl Minds {
             thought_at: now,
             count: 0,
             next_at,
+            first_hand: false,
             pose: pose::IDLE,
             shown_health: percent(drives.health),
             paused: false,
@@ -354,7 +357,7 @@ impl Minds {
             let place = mind.motion.at(now);
             let (x, y, count) = herd.sum;
             herd.sum = (x + i64::from(place.x), y + i64::from(place.y), count + 1);
-            let flees = mind.goal == Goal::Flee;
+            let flees = mind.goal == Goal::Flee && mind.first_hand;
             picture.add(Seen { id: mind.id, island: herd.island, place, what: mind.kind, flees, mind: Some(slot) });
         }
         others.iter().for_each(|seen| picture.add(*seen));
@@ -452,7 +455,7 @@ impl Minds {
             let mind = &mut minds[decision.slot as usize];
             let Some(herd) = herds.get(mind.herd.0 as usize) else { continue };
             (mind.drives, mind.goal, mind.thought_at) = (decision.drives, decision.goal, now);
-            (mind.legs, mind.count) = (decision.legs, mind.count + 1);
+            (mind.legs, mind.count, mind.first_hand) = (decision.legs, mind.count + 1, decision.first_hand);
             match decision.step {
                 Step::Keep => {}
                 Step::Stand if !mind.motion.is_moving(now) => {}

@@ -24,6 +24,9 @@ use crate::game::{Body, GameWorld, pose};
 /// Places that are tried for a new animal.
 const TRIES: u64 = 64;
 
+/// How much less hungry prey makes.
+const MEAL: f32 = 0.6;
+
 /// The moment at which something happens, on both clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
@@ -40,6 +43,19 @@ pub struct Last {
     pub place: Place,
     /// Its health in percent.
     pub health: u8,
+}
+
+/// What became of a blow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Struck {
+    /// There is no such animal here.
+    Missing,
+    /// It is in this battle, and cannot be struck from outside.
+    InBattle(u64),
+    /// It lives.
+    Hurt,
+    /// It is dead.
+    Dead,
 }
 
 /// A habitat that is awake.
@@ -217,6 +233,26 @@ impl Dens {
         }
     }
 
+    /// An animal is struck by one whose blow takes so much of a player's health.
+    pub fn strike(&mut self, world: &mut GameWorld, minds: &mut Minds, at: Moment, prey: ObjectId, harm: u8) -> Struck {
+        let body = world.get(prey).filter(|_| self.of(prey).is_some()).map(|real| real.body());
+        let Some(Body::Animal(animal)) = body else { return Struck::Missing };
+        if animal.battle != 0 {
+            return Struck::InBattle(animal.battle);
+        }
+        let species = minds.lore().number(&animal.species).and_then(|what| minds.lore().kind(what));
+        let toughness = u32::from(species.map_or(100, |kind| kind.species.toughness).max(1));
+        let loss = (u32::from(harm) * 100 / toughness).clamp(1, 100) as u8;
+        let health = animal.health.saturating_sub(loss);
+        if health == 0 {
+            self.died(world, minds, at, prey);
+            return Struck::Dead;
+        }
+        set_health(world, minds, at.now, prey, health);
+        minds.change(at.now, prey, |drives| drives.dread = 1.0);
+        Struck::Hurt
+    }
+
     /// Puts others in the place of those who died long enough ago; returns how many.
     pub fn replace_dead(&mut self, world: &mut GameWorld, minds: &mut Minds, at: Moment) -> usize {
         let mut replaced = 0;
@@ -302,6 +338,22 @@ impl Den {
             Some(tile.centre())
         })
     }
+}
+
+/// Sets an animal's health, in percent.
+pub fn set_health(world: &mut GameWorld, minds: &mut Minds, now: u64, animal: ObjectId, health: u8) {
+    let health = health.min(100);
+    world.change(now, animal, |body| {
+        if let Body::Animal(animal) = body {
+            animal.health = health;
+        }
+    });
+    minds.change(now, animal, |drives| drives.health = f32::from(health) / 100.0);
+}
+
+/// Prey makes a hunter less hungry.
+pub fn fed(minds: &mut Minds, now: u64, hunter: ObjectId) {
+    minds.change(now, hunter, |drives| drives.hunger = (drives.hunger - MEAL).max(0.0));
 }
 
 /// How a new animal feels: each a little different.

@@ -11,6 +11,7 @@ use mesh::{CallError, CallRefusal, Incarnation, IncomingCall, NodeId, Role};
 use rand::RngCore;
 
 use super::ZooInput;
+use super::dens::{self, set_health};
 use super::rules::ZooRules;
 use super::sights::within_reach;
 use crate::game::animal::Animal;
@@ -35,8 +36,6 @@ const OPENS_PER_S: u32 = 8;
 const BLOWS_PER_S: u32 = 64;
 /// A battle of which nothing is seen for so long is asked for, in milliseconds.
 const SILENT_MS: u64 = 4_000;
-/// How much less hungry prey makes.
-const MEAL: f32 = 0.6;
 
 /// What goes on.
 #[derive(Debug, Default)]
@@ -150,14 +149,8 @@ impl ZooRules {
     fn told(&mut self, world: &mut GameWorld, now: u64, told: FighterTold) {
         let FighterTold { battle, object, health } = told;
         if self.fights.fighting.get(&object).is_some_and(|fighting| fighting.battle == battle) {
-            self.set_health(world, now, object, health);
+            set_health(world, &mut self.minds, now, object, health);
         }
-    }
-
-    fn set_health(&mut self, world: &mut GameWorld, now: u64, object: ObjectId, health: u8) {
-        let health = health.min(100);
-        change(world, now, object, |animal| animal.health = health);
-        self.minds.change(now, object, |drives| drives.health = f32::from(health) / 100.0);
     }
 
     /// A battle gives an animal back. One that is not in this battle is left as it is.
@@ -173,12 +166,12 @@ impl ZooRules {
             self.counts.deaths.inc();
             return;
         }
-        self.set_health(world, now, object, health);
+        set_health(world, &mut self.minds, now, object, health);
         self.release(world, now, object);
-        self.minds.change(now, object, |drives| match how {
-            Freed::Won => drives.hunger = (drives.hunger - MEAL).max(0.0),
-            _ => drives.dread = 1.0,
-        });
+        match how {
+            Freed::Won => dens::fed(&mut self.minds, now, object),
+            _ => self.minds.change(now, object, |drives| drives.dread = 1.0),
+        }
     }
 
     /// Gives an animal's mind back to it.
@@ -215,31 +208,25 @@ impl ZooRules {
     /// A blow at an animal of ours: whether it is dead.
     fn struck(&mut self, world: &mut GameWorld, now: u64, struck: Struck) -> Result<bool, CallRefusal> {
         let Struck { prey, harm, .. } = struck;
-        let missing = || CallRefusal::new(codes::MISSING, format!("no animal {} is here", prey.0));
-        if !self.may_act(prey) {
-            return Err(missing());
+        let at = self.moment(now);
+        let became = match self.may_act(prey) {
+            true => self.dens.strike(world, &mut self.minds, at, prey, harm),
+            false => dens::Struck::Missing,
+        };
+        match became {
+            dens::Struck::Missing => refused(codes::MISSING, format!("no animal {} is here", prey.0)),
+            dens::Struck::InBattle(battle) => refused(codes::IN_BATTLE, battle.to_string()),
+            dens::Struck::Hurt => Ok(false),
+            dens::Struck::Dead => {
+                self.counts.deaths.inc();
+                Ok(true)
+            }
         }
-        let body = animal(world, prey).ok_or_else(missing)?;
-        if body.battle != 0 {
-            return refused(codes::IN_BATTLE, body.battle.to_string());
-        }
-        let toughness = u32::from(self.species(world, prey).map_or(100, |species| species.toughness).max(1));
-        let loss = (u32::from(harm) * 100 / toughness).clamp(1, 100) as u8;
-        let health = body.health.saturating_sub(loss);
-        if health == 0 {
-            let at = self.moment(now);
-            self.dens.died(world, &mut self.minds, at, prey);
-            self.counts.deaths.inc();
-            return Ok(true);
-        }
-        self.set_health(world, now, prey, health);
-        self.minds.change(now, prey, |drives| drives.dread = 1.0);
-        Ok(false)
     }
 
     fn fed(&mut self, now: u64, hunter: ObjectId) {
         self.counts.meals.inc();
-        self.minds.change(now, hunter, |drives| drives.hunger = (drives.hunger - MEAL).max(0.0));
+        dens::fed(&mut self.minds, now, hunter);
     }
 
     /// Another zoo has told what became of a blow.

@@ -63,8 +63,8 @@ impl Sights {
             {
                 in_the_way.push((island, tile, extent));
             }
-            let flees = what != What::PLAYER && view.kind == kind::ANIMAL && view.pose == pose::FLEES;
-            seen.push(Seen { id, island, place, what, flees, mind: None });
+            // Whether the animals of others see themselves what they run from is not told, so they frighten nobody.
+            seen.push(Seen { id, island, place, what, flees: false, mind: None });
         }
         // The order of ghosts means nothing, and sums of fractions depend on it.
         seen.sort_unstable_by_key(|seen| seen.id);

@@ -1,1 +1,357 @@
 //! Tests of the zoo.
+
+use std::path::Path;
+use std::time::Duration;
+
+use cartographer::geometry::{Cell, Epoch, Place};
+use cartographer::terrain::{Stability, Terrain};
+use estate::post::{self, Claim, Claimant};
+use estate::store::memory::MemoryStore;
+use mesh::NodeId;
+use mesh::directory::memory::MemoryDirectory;
+use mesh::transport::memory::MemoryNetwork;
+
+use super::*;
+use crate::game::animal::AnimalId;
+use crate::game::minds::Minds;
+use crate::game::minds::lore::Lore;
+use crate::game::{Body, GameWorld};
+use crate::methods::living::{
+    FIGHTER_FREED, FIGHTER_TAKE, FIGHTER_TOLD, Fighter, FighterFreed, FighterTake, FighterTold, Freed, Watch,
+};
+use crate::methods::{pack, unpack};
+use crate::metrics::Exposition;
+use crate::wiring::{self, Door, Membership, Node, Setup};
+use dens::{Dens, Last, Moment};
+
+/// The frontend that tells what players see.
+const FRONTEND: Incarnation = Incarnation(77);
+
+/// An island with habitats, and content that knows their species.
+fn land() -> (Arc<Terrain>, Arc<Content>) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../islands");
+    let terrains = cartographer::terrain::open_folder(folder).expect("the islands that come with Wildmesh");
+    let lasting = terrains.into_iter().filter(|it| it.stability() == Stability::Stable && !it.habitats().is_empty());
+    let terrain = lasting.min_by_key(Terrain::bytes).expect("there is one");
+    let mut content = (*Content::bundled()).clone();
+    let goat = content.species["goat"].clone();
+    for habitat in terrain.habitats() {
+        content.species.entry(habitat.species.clone()).or_insert_with(|| goat.clone());
+    }
+    (Arc::new(terrain), Arc::new(content))
+}
+
+struct Reserve {
+    ground: Tasks,
+    network: MemoryNetwork,
+    directory: MemoryDirectory,
+    store: MemoryStore,
+    terrain: Arc<Terrain>,
+    content: Arc<Content>,
+    zoos: Vec<Node>,
+}
+
+impl Reserve {
+    async fn new(zoos: u8) -> Reserve {
+        let ground = Tasks::simulated();
+        let directory = MemoryDirectory::start(&ground, 1);
+        let (terrain, content) = land();
+        let (network, store) = (MemoryNetwork::new(1), MemoryStore::new());
+        let mut reserve = Reserve { ground, network, directory, store, terrain, content, zoos: Vec::new() };
+        for i in 0..zoos {
+            let zoo = reserve.zoo(i).await;
+            reserve.zoos.push(zoo);
+        }
+        for zoo in &reserve.zoos {
+            let mut peers = zoo.mesh.watch_peers();
+            let others = usize::from(zoos) - 1;
+            peers.wait_for(|peers| peers.up(Role::Zoo).count() == others).await.expect("the mesh runs");
+        }
+        reserve
+    }
+
+    async fn zoo(&self, i: u8) -> Node {
+        let tasks = Tasks::simulated();
+        let name = format!("zoo-{i}");
+        let membership = Membership {
+            cluster: "test".to_owned(),
+            district: "main".to_owned(),
+            key: b"key".to_vec(),
+            lease_ttl_s: 5,
+        };
+        wiring::start(Setup {
+            membership,
+            node: NodeId::new(&name).expect("a name"),
+            role: Role::Zoo,
+            directory: Arc::new(self.directory.client()),
+            transport: self.network.transport(&name, &tasks),
+            store: Arc::new(self.store.client()),
+            islands: Archipelago::new([self.terrain.clone()]),
+            steward: None,
+            tasks,
+            door: None,
+            public: None,
+            frontend: crate::frontend::Config::default(),
+            exposition: Exposition::new(),
+            secret: [i + 1; 32],
+            faults: cartographer::world::Faults::default(),
+            content: self.content.clone(),
+            calendar: Calendar::beginning(1_800_000_000),
+        })
+        .await
+        .expect("it starts")
+    }
+
+    fn role(&self, i: usize) -> &Zoo {
+        match &self.zoos[i].door {
+            Door::Zoo(zoo) => zoo,
+            _ => panic!("no zoo"),
+        }
+    }
+
+    /// Tells all zoos that players see the first habitat, or nothing.
+    fn show(&self, seq: u64, seen: bool) {
+        let bounds = self.terrain.habitats()[0].bounds;
+        let middle = Place::new(bounds.0.x.midpoint(bounds.1.x), bounds.0.y.midpoint(bounds.1.y));
+        let cells: Vec<Cell> = middle.cell(self.terrain.id()).into_iter().filter(|_| seen).collect();
+        for i in 0..self.zoos.len() {
+            let watch = Watch { seq, whole: true, added: cells.clone(), removed: Vec::new() };
+            self.role(i).audience.told(FRONTEND, watch).expect("taken");
+        }
+    }
+
+    async fn look<T: Send + 'static>(&self, i: usize, look: impl FnOnce(&GameWorld) -> T + Send + 'static) -> T {
+        let (reply, told) = oneshot::channel();
+        let inspected = self.zoos[i].inspect(Box::new(move |world| drop(reply.send(look(world))))).await;
+        assert!(inspected, "the world runs");
+        told.await.expect("it was looked at")
+    }
+
+    /// The first habitat's animals that are real on a zoo, with their epochs and places.
+    async fn animals(&self, i: usize) -> Vec<(ObjectId, Epoch, Place)> {
+        let now = self.zoos[i].mesh.now_ms();
+        let animals = move |world: &GameWorld| {
+            let first = world.reals().filter(|real| AnimalId::of(real.id()).is_some_and(|id| id.habitat == 0));
+            let mut all: Vec<_> = first.map(|real| (real.id(), real.epoch(), real.place(now))).collect();
+            all.sort_unstable();
+            all
+        };
+        self.look(i, animals).await
+    }
+
+    /// Waits until one zoo has animals for which this holds, and says which.
+    async fn until(&self, holds: impl Fn(&[(ObjectId, Epoch, Place)]) -> bool) -> usize {
+        for _ in 0..10_000 {
+            for i in 0..self.zoos.len() {
+                if !self.zoos[i].tasks.stopped() && holds(&self.animals(i).await) {
+                    return i;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("it has not come so far");
+    }
+
+    async fn stop(self) {
+        self.zoos.iter().for_each(|zoo| zoo.tasks.stop());
+        self.ground.stop();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_habitat_wakes_on_one_zoo_when_it_is_seen_and_sleeps_where_its_animals_are_when_nobody_looks() {
+    let reserve = Reserve::new(2).await;
+    reserve.show(1, true);
+    let first = reserve.until(|animals| !animals.is_empty()).await;
+    assert_eq!(reserve.animals(1 - first).await, [], "one zoo has it");
+    let count = reserve.terrain.habitats()[0].animals;
+    let awake = reserve.animals(first).await;
+    assert_eq!(awake.len(), usize::from(count));
+    let before = awake.clone();
+    reserve.until(|animals| animals.len() == before.len() && animals != before).await;
+    reserve.show(2, false);
+    reserve.until(|animals| animals.is_empty()).await;
+    let mut last = None;
+    for _ in 0..400 {
+        let posts = reserve.store.snapshot();
+        let released = posts.iter().filter(|(key, value)| {
+            key.starts_with("post/habitat/") && value.value.windows(12).any(|w| w == b"\"owner\":null")
+        });
+        last = released.map(|(key, _)| key.clone()).next();
+        if last.is_some() && reserve.animals(first).await.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(last.is_some(), "a post was given up");
+    let quiet = reserve.look(first, |world| (world.stats().seen_cells, world.trace_hash())).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let later = reserve.look(first, |world| (world.stats().seen_cells, world.trace_hash())).await;
+    assert_eq!((quiet.0, quiet), (0, later), "asleep nothing happens and nothing is watched");
+    // It wakes again under the next epoch.
+    reserve.show(3, true);
+    let epoch = awake[0].1;
+    reserve.until(|animals| animals.first().is_some_and(|it| it.1 == epoch.next())).await;
+    reserve.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_a_zoo_dies_another_goes_on_from_where_its_animals_were_last_seen() {
+    let reserve = Reserve::new(2).await;
+    reserve.show(1, true);
+    let first = reserve.until(|animals| !animals.is_empty()).await;
+    let second = 1 - first;
+    // Long enough to walk, and not so long that it is saved.
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    let ghosts = reserve.look(second, |world| world.stats().ghosts).await;
+    assert!(ghosts > 0, "the zoo that is next in line sees the animals");
+    let before = reserve.animals(first).await;
+    reserve.zoos[first].tasks.stop();
+    let heir = reserve.until(|animals| !animals.is_empty()).await;
+    assert_eq!(heir, second);
+    let after = reserve.animals(second).await;
+    assert_eq!(after.len(), before.len());
+    for ((id, epoch, place), (before_id, before_epoch, before_place)) in after.into_iter().zip(before) {
+        assert_eq!((id, epoch), (before_id, before_epoch.next()));
+        // A walk that was under way goes on until it ends, and minds have thought a moment.
+        let tiles = place.distance_squared(before_place).isqrt() / 256;
+        assert!(tiles <= 24, "{id:?} jumped {tiles} tiles");
+    }
+    reserve.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zoo_that_is_fenced_drops_its_animals_and_comes_back_under_a_later_epoch() {
+    let reserve = Reserve::new(1).await;
+    reserve.show(1, true);
+    reserve.until(|animals| !animals.is_empty()).await;
+    let (_, epoch, _) = reserve.animals(0).await[0];
+    let usurper = Claimant { node: "zoo-9".to_owned(), incarnation: 9, claim: 9 };
+    let key = post::key("habitat", &format!("{}.0", reserve.terrain.id().0));
+    let claim = post::claim(&reserve.store.client(), &key, &usurper, |_| true).await.expect("the store answers");
+    let Claim::Claimed(held) = claim else { panic!("not claimed: {claim:?}") };
+    assert_eq!(held.epoch(), epoch.0 + 1);
+    let of_first = |animals: &[(ObjectId, Epoch, Place)]| animals.first().map(|it| it.1);
+    // Its next save tells it. Nobody has ever heard of the usurper, so then it may claim again.
+    reserve.until(|animals| of_first(animals).is_none()).await;
+    reserve.until(|animals| of_first(animals) == Some(Epoch(epoch.0 + 2))).await;
+    reserve.stop().await;
+}
+
+async fn ask<T: serde::Serialize>(zoo: &Zoo, method: &str, body: &T) -> Result<bytes::Bytes, CallRefusal> {
+    let (call, mut answer) = IncomingCall::pretend(NodeId::new("colosseum-1").expect("a name"), method, pack(body));
+    zoo.answer(call).await;
+    answer.recv().await.expect("an answer").result
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_battle_takes_an_animal_and_gives_it_back_and_no_other_may() {
+    let reserve = Reserve::new(1).await;
+    reserve.show(1, true);
+    reserve.until(|animals| !animals.is_empty()).await;
+    let zoo = reserve.role(0);
+    let object = reserve.animals(0).await[0].0;
+    let take = |battle, object| FighterTake { battle, object };
+    let fighter: Fighter =
+        unpack(&ask(zoo, FIGHTER_TAKE.name, &take(5, object)).await.expect("taken")).expect("a fighter");
+    assert_eq!((fighter.object, fighter.side, fighter.health), (object, 1, 100));
+    let again = ask(zoo, FIGHTER_TAKE.name, &take(5, object)).await;
+    assert!(again.is_ok(), "asked again by the same battle");
+    let other = ask(zoo, FIGHTER_TAKE.name, &take(6, object)).await.expect_err("another battle");
+    assert_eq!((other.code.as_str(), other.text.as_str()), ("in_battle", "5"));
+    let missing = ask(zoo, FIGHTER_TAKE.name, &take(6, ObjectId(1))).await.expect_err("no such animal");
+    assert_eq!(missing.code, "missing");
+    let malformed = ask(zoo, FIGHTER_TAKE.name, &"what").await.expect_err("no body");
+    assert_eq!(malformed.code, CallRefusal::MALFORMED);
+
+    let body = move |world: &GameWorld| match world.get(object).map(|real| real.body()) {
+        Some(Body::Animal(animal)) => Some((animal.battle, animal.health)),
+        _ => None,
+    };
+    ask(zoo, FIGHTER_TOLD.name, &FighterTold { battle: 5, object, health: 40 }).await.expect("told");
+    ask(zoo, FIGHTER_TOLD.name, &FighterTold { battle: 6, object, health: 1 }).await.expect("ignored");
+    assert_eq!(reserve.look(0, body).await, Some((5, 40)));
+    let place = reserve.animals(0).await[0].2;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(reserve.animals(0).await[0].2, place, "it stands");
+    ask(zoo, FIGHTER_FREED.name, &FighterFreed { battle: 6, object, health: 0, how: Freed::Defeated })
+        .await
+        .expect("ignored");
+    assert_eq!(reserve.look(0, body).await, Some((5, 40)));
+    ask(zoo, FIGHTER_FREED.name, &FighterFreed { battle: 5, object, health: 30, how: Freed::Left })
+        .await
+        .expect("freed");
+    assert_eq!(reserve.look(0, body).await, Some((0, 30)));
+
+    ask(zoo, FIGHTER_TAKE.name, &take(7, object)).await.expect("taken");
+    ask(zoo, FIGHTER_FREED.name, &FighterFreed { battle: 7, object, health: 0, how: Freed::Defeated })
+        .await
+        .expect("dead");
+    assert_eq!(reserve.look(0, body).await, None);
+    // Another takes its place when its time has come.
+    reserve.until(|animals| animals.iter().any(|it| it.0 == object)).await;
+    reserve.stop().await;
+}
+
+#[test]
+fn what_is_kept_of_a_habitat_brings_it_back_and_what_cannot_be_read_begins_anew() {
+    let (terrain, content) = land();
+    let id = HabitatId { island: terrain.id(), index: 0 };
+    let lore = Arc::new(Lore::new(&content));
+    let animal = |index| AnimalId { island: id.island, habitat: 0, index }.object();
+    let fresh = || {
+        let mut world = GameWorld::new(cartographer::world::WorldConfig::new(1));
+        world.add_island(id.island, terrain.clone());
+        (world, Minds::new(lore.clone(), 1, 1), Dens::default())
+    };
+    let wake = |state: &Map<String, Value>, now_s, last: Option<Last>| {
+        let (mut world, mut minds, mut dens) = fresh();
+        let at = Moment { now: 1_000, now_s };
+        let known = |object| last.filter(|_| object == animal(1));
+        assert!(dens.wake(&mut world, &mut minds, at, id, &terrain, 3, state, known));
+        (world, minds, dens)
+    };
+    let places = |world: &GameWorld| {
+        let mut all: Vec<_> = world.reals().map(|real| (real.id(), real.place(1_000))).collect();
+        all.sort_unstable();
+        all
+    };
+    let (mut world, mut minds, mut dens) = wake(&Map::new(), 5_000, None);
+    let born = places(&world);
+    assert!(
+        born.iter().all(|(_, place)| place.tile().is_some())
+            && born.len() == usize::from(terrain.habitats()[0].animals)
+    );
+    assert_eq!(born, places(&wake(&Map::new(), 9_000, None).0), "where the first are is always the same");
+
+    let moved = world.walk(2_000, animal(0), born[0].1, born[1].1, 4_000).map_or(born[0].1, |motion| motion.end());
+    minds.change(2_000, animal(0), |drives| drives.health = 0.5);
+    dens.died(&mut world, &mut minds, Moment { now: 60_000, now_s: 5_060 }, animal(2));
+    let state = dens.state(&world, &minds, Moment { now: 60_000, now_s: 5_060 }, id);
+    let (later, minds, _) = wake(&state, 5_061, None);
+    assert_eq!(later.get(animal(0)).expect("there").place(1_000), moved);
+    assert!(later.get(animal(2)).is_none(), "the dead are dead");
+    let health = minds.drives(1_000, animal(0)).expect("a mind").health;
+    assert!((0.5..0.9).contains(&health), "{health}");
+    let (much_later, minds, _) = wake(&state, 5_060 + 100_000, None);
+    assert!(much_later.get(animal(2)).is_some(), "others have taken the place of the dead");
+    assert!(minds.drives(1_000, animal(0)).expect("a mind").health > 0.99, "wounds have healed");
+    let seen = Last { place: born[0].1, health: 7 };
+    let taken_over = wake(&state, 5_061, Some(seen)).0;
+    assert_eq!(taken_over.get(animal(1)).map(|real| (real.place(1_000), real.view().health)), Some((born[0].1, 7)));
+
+    for broken in [
+        "{\"animals\": 7, \"deaths\": {}}",
+        "{\"animals\": [[0], [1, 2, 3, 4, 5], \"x\", [99999999, 1, 1, 1, 1, 1], [0, -5, 99999999999, 1, 1, 1]]}",
+        "{\"deaths\": [[-1, 4], [3, -9], [4]], \"saved_s\": \"never\"}",
+    ] {
+        let state = serde_json::from_str::<Map<String, Value>>(broken).expect("an object");
+        assert_eq!(places(&wake(&state, 5_000, None).0), born, "{broken}");
+    }
+    assert!(dens.sleep(&mut world, &mut minds_of(&lore), 70_000, id));
+}
+
+/// Minds without animals: sleeping with them takes nothing out of a world that is not theirs.
+fn minds_of(lore: &Arc<Lore>) -> Minds {
+    Minds::new(lore.clone(), 1, 1)
+}

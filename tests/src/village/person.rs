@@ -356,6 +356,19 @@ impl Person {
         panic!("{} never gets to {act:?}: {last:?}; {}", self.name, self.seen);
     }
 
+    /// Asks for an act under this number, as often as nobody knows what became of it or it is refused for the moment only.
+    pub async fn insists(&mut self, number: u64, act: &Act) -> Reply {
+        let mut last = Reply::Lost;
+        for _ in 0..TRIES {
+            last = self.act_as(number, act.clone()).await;
+            match &last {
+                Reply::Refused(code, _) if passes(code) || code == codes::UNKNOWN => sleep(AGAIN).await,
+                _ => return last,
+            }
+        }
+        last
+    }
+
     /// Tries something that is refused for good; the refusal's code.
     ///
     /// # Panics

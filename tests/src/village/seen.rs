@@ -276,9 +276,10 @@ fn tile_of((x, y): (i32, i32)) -> (i32, i32) {
 /// A picture for the message of a story that fails.
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut kinds: BTreeMap<(u8, String), Vec<(u64, (i32, i32), u8, u8)>> = BTreeMap::new();
+        let mut kinds: BTreeMap<(u8, String), Vec<String>> = BTreeMap::new();
         for (id, ghost) in self.sight.ghosts() {
-            let looks = (id, tile_of(ghost.motion.end()), ghost.view.pose, ghost.view.health);
+            let (x, y) = tile_of(ghost.motion.end());
+            let looks = format!("{id} at ({x}, {y}), pose {}, health {}", ghost.view.pose, ghost.view.health);
             kinds.entry((ghost.view.kind, ghost.view.name.clone())).or_default().push(looks);
         }
         write!(f, "on island {} at {:?}, health {}", self.island(), self.tile(), self.health)?;
@@ -287,7 +288,7 @@ impl fmt::Display for Seen {
             let count = things.len();
             things.sort_unstable();
             things.truncate(TOLD);
-            write!(f, "\n  sees {count} of kind {kind} {name:?} (number, tile, pose, health): {things:?}")?;
+            write!(f, "\n  sees {count} of kind {kind} {name:?}: {}", things.join("; "))?;
         }
         let last = |length: usize| length.saturating_sub(TOLD);
         write!(f, "\n  notes: {:?}", &self.notes[last(self.notes.len())..])?;

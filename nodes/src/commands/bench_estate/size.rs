@@ -6,7 +6,6 @@
 //! filled with deeds and the objects on them, as transactions would have left them; processes of their own open it and
 //! audit it, and are measured from outside through `/proc`.
 
-use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -30,14 +29,13 @@ use tokio::time::{Instant, sleep};
 
 use super::scratch;
 use crate::cli::BenchEstate;
+use crate::commands::bench_world::maker::{self, Drawing, SIDE};
 use crate::game::grounds::Terrains;
 use crate::islands::Archipelago;
 
 /// Islands, and natural objects on each: 3,000,000 in all, as Durango's second beta had.
 const ISLANDS: u32 = 836;
 const NATURALS: usize = 3_589;
-/// The side of an island, in tiles.
-const SIDE: u16 = 128;
 
 /// Objects on each deed of the large store.
 const OBJECTS: u64 = 3;
@@ -74,34 +72,9 @@ async fn measure(bench: &BenchEstate, folder: &Path) -> Result<Value> {
 
 /// Writes the terrain packages: grass all over, and naturals evenly among it.
 fn draw_islands(folder: &Path) -> Result<()> {
-    std::fs::create_dir(folder)?;
-    let tileset = r#"<?xml version="1.0" encoding="UTF-8"?>
-<tileset version="1.10" name="bench" tilewidth="16" tileheight="16" tilecount="2" columns="2">
- <tile id="0" type="grass"><properties><property name="walkable" type="bool" value="true"/></properties></tile>
- <tile id="1" type="tree"/>
-</tileset>"#;
-    std::fs::write(folder.join("bench.tsx"), tileset)?;
-    let tiles = usize::from(SIDE) * usize::from(SIDE);
-    let ground = vec!["1"; tiles].join(",");
-    let natural = |at: usize| (at + 1) * NATURALS / tiles > at * NATURALS / tiles;
-    let naturals: Vec<&str> = (0..tiles).map(|at| if natural(at) { "2" } else { "0" }).collect();
-    let naturals = naturals.join(",");
-    for island in 1..=ISLANDS {
-        let mut file = std::io::BufWriter::new(std::fs::File::create(folder.join(format!("island-{island}.tmj")))?);
-        let layer = |id: u32, name: &str, data: &str| {
-            format!(
-                r#"{{"id":{id},"name":"{name}","type":"tilelayer","class":"{name}","x":0,"y":0,"width":{SIDE},"height":{SIDE},"opacity":1,"visible":true,"data":[{data}]}}"#
-            )
-        };
-        write!(
-            file,
-            r#"{{"type":"map","version":"1.10","orientation":"orthogonal","renderorder":"right-down","infinite":false,"width":{SIDE},"height":{SIDE},"tilewidth":16,"tileheight":16,"properties":[{{"name":"island","type":"int","value":{island}}},{{"name":"kind","type":"string","value":"stable"}},{{"name":"title","type":"string","value":"Island {island}"}}],"tilesets":[{{"firstgid":1,"source":"bench.tsx"}}],"layers":[{},{},{{"id":3,"name":"places","type":"objectgroup","x":0,"y":0,"opacity":1,"visible":true,"objects":[{{"id":1,"name":"here","class":"spawn","x":1024,"y":1024,"width":0,"height":0,"rotation":0,"visible":true,"point":true}}]}}]}}"#,
-            layer(1, "ground", &ground),
-            layer(2, "naturals", &naturals),
-        )?;
-        file.flush()?;
-    }
-    Ok(())
+    maker::begin(folder)?;
+    let drawing = Drawing { naturals: NATURALS, ..Drawing::default() };
+    (1..=ISLANDS).try_for_each(|island| maker::island(folder, island, &drawing))
 }
 
 /// Opens all islands, reads the deed of every chunk, and touches one mirage.

@@ -20,6 +20,9 @@ use crate::methods::living::{
 use crate::methods::{pack, unpack};
 use crate::protocol::codes;
 
+/// Colosseums that are asked for a battle, at most.
+const COLOSSEUMS_ASKED: usize = 8;
+
 /// The side of players.
 const PLAYERS: u8 = 0;
 
@@ -70,7 +73,9 @@ pub(super) fn attack(actor: &Actor<'_>, pace: &mut Pace, target: ObjectId) -> Be
         let answer = shared.mesh.call(&room.node, &BATTLE_OPEN, pack(&open)).await;
         let came = match answer {
             Ok(answer) => match unpack::<u64>(&answer) {
-                Ok(battle) => into(Room { battle, ..room }),
+                Ok(battle) if battle == room.battle => into(room),
+                // The target fights already, and that battle may be led elsewhere.
+                Ok(battle) => enter_anywhere(&shared, BattleJoin { battle, fighter: open.opener }, room.node).await,
                 Err(refusal) => Err(CallRefusal::new(codes::UNKNOWN, refusal.text)).into(),
             },
             Err(error) => not_in(&shared, player, &room, error),
@@ -144,6 +149,24 @@ fn enter(actor: &Actor<'_>, pace: &mut Pace, room: Room) -> Begun {
         };
         came.and(Then::Tried)
     })
+}
+
+/// Joins a battle of which only the number is known: first where the question was asked, then wherever it is led.
+async fn enter_anywhere(shared: &Arc<Shared>, joins: BattleJoin, first: NodeId) -> Came {
+    let (battle, player) = (joins.battle, joins.fighter.object);
+    let peers = shared.mesh.peers();
+    let up = peers.up(Role::Colosseum).map(|peer| (peer.record.node.clone(), peer.record.incarnation));
+    let mut colosseums: Vec<(NodeId, Incarnation)> = up.collect();
+    colosseums.sort_by_key(|(node, _)| *node != first);
+    for (node, life) in colosseums.into_iter().take(COLOSSEUMS_ASKED) {
+        let room = Room { battle, node, life };
+        match shared.mesh.call(&room.node, &BATTLE_JOIN, pack(&joins)).await {
+            Ok(_) => return into(room),
+            Err(CallError::Refused { refusal, .. }) if refusal.code == codes::MISSING => {}
+            Err(error) => return not_in(shared, player, &room, error),
+        }
+    }
+    refused(codes::BUSY, "the battle in which the target is cannot be found at the moment").into()
 }
 
 fn into(room: Room) -> Came {

@@ -10,6 +10,7 @@ use cartographer::motion::Motion;
 use estate::player::WELL;
 use tokio::sync::oneshot;
 
+use super::hearing::OWN_PARTY;
 use super::show::{farewell, wire_motion};
 use super::{Join, LINGER_MS, NewClient, Player, Players};
 use crate::frontend::acts::Pace;
@@ -49,6 +50,7 @@ impl Players {
             operations: Operations::new(id, epoch.0, floor, now),
             pace: Pace::default(),
             trades: BTreeSet::new(),
+            party: 0,
             freed: 0,
         };
         self.players.insert(id, fresh);
@@ -86,6 +88,7 @@ impl Players {
         self.say(client.id, &welcome);
         self.say(client.id, &ServerMessage::Clocks(self.clocks.clone()));
         self.bags_due.insert(id);
+        self.look_at(id, OWN_PARTY);
         let Some(player) = self.players.get(&id) else { return };
         if !player.sight.is_empty() {
             let cells: Vec<Cell> = player.sight.iter().filter(|cell| cell.island == player.island).copied().collect();
@@ -118,6 +121,7 @@ impl Players {
     ) {
         self.leave_battle(world, now, id);
         self.leave_trades(id);
+        self.quit_party(id);
         let standing = self.standing(world, now, id);
         let Some(player) = self.players.remove(&id) else { return };
         self.wounded.remove(&id);

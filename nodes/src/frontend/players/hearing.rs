@@ -1,12 +1,12 @@
-//! What players hear and learn: words, notes, their bag, their trades.
+//! What players hear and learn: words, notes, their bag, their trades and their party.
 //!
-//! A word goes to the own players who hear it, encoded once. After a change of a trade its sides are shown it as it is then:
+//! A word goes to the own players who hear it, encoded once. After a change of a trade or party whoever has part in it is shown it as it is then:
 //! one look at a time for each, and another if it changed meanwhile, so that an older state is NEVER shown last.
 
 use cartographer::geometry::{Cell, ObjectId, Place};
 
-use super::{FrontInput, Players};
-use crate::frontend::acts::{NEAR, PARTY, look_at_trade, wares_of};
+use super::{FrontInput, Looked, Players};
+use crate::frontend::acts::{NEAR, PARTY, SeenParty, look_at_party, look_at_trade, wares_of};
 use crate::frontend::shard::Order;
 use crate::frontend::wire::Wire;
 use crate::game::GameWorld;
@@ -16,6 +16,9 @@ use crate::world_loop::Input;
 
 /// Units in a tile.
 const UNITS: i32 = 256;
+
+/// In place of a trade's number: the player's party. No trade has it.
+pub(super) const OWN_PARTY: u64 = 0;
 
 /// Open trades of one player that are kept in mind, at most; more expire by themselves.
 const TRADES: usize = 64;
@@ -65,13 +68,13 @@ impl Players {
             match changed.what {
                 ChangedWhat::Promise => player.keeper.visit(),
                 ChangedWhat::Trade(number) => self.look_at(*id, number),
-                ChangedWhat::Party => {}
+                ChangedWhat::Party => self.look_at(*id, OWN_PARTY),
             }
         }
     }
 
-    /// Looks at a trade for a player, unless that is being done: then once more after it.
-    fn look_at(&mut self, id: ObjectId, number: u64) {
+    /// Looks at a trade, or at the party (0), for a player, unless that is being done: then once more after it.
+    pub(super) fn look_at(&mut self, id: ObjectId, number: u64) {
         if let Some(again) = self.looking.get_mut(&(id, number)) {
             *again = true;
             return;
@@ -80,28 +83,72 @@ impl Players {
         self.looking.insert((id, number), false);
         let shared = self.shared.clone();
         self.shared.tasks.spawn(async move {
-            let trade = look_at_trade(&shared, number, id).await;
+            let looked = match number {
+                OWN_PARTY => Looked::Party(look_at_party(&shared, id).await),
+                trade => Looked::Trade(trade, look_at_trade(&shared, trade, id).await),
+            };
             // An error means that the world has ended.
-            let _ = inputs.send(Input::Role(FrontInput::Looked { player: id, number, trade })).await;
+            let _ = inputs.send(Input::Role(FrontInput::Looked(id, looked))).await;
         });
     }
 
-    /// A trade was looked at for a player.
-    pub(super) fn looked(&mut self, id: ObjectId, number: u64, trade: Option<TradeState>) {
+    /// A trade or the party was looked at for a player.
+    pub(super) fn looked(&mut self, world: &mut GameWorld, now: u64, id: ObjectId, looked: Looked) {
+        let number = match &looked {
+            Looked::Trade(number, _) => *number,
+            Looked::Party(_) => OWN_PARTY,
+        };
         let again = self.looking.remove(&(id, number)).unwrap_or(false);
-        let Some(player) = self.players.get_mut(&id) else { return };
-        if let Some(trade) = trade {
-            if trade.state == 0 && player.trades.len() < TRADES {
-                player.trades.insert(number);
-            } else if trade.state != 0 {
-                player.trades.remove(&number);
-            }
-            if let Some(client) = player.client {
-                self.say(client, &ServerMessage::Trade(trade));
-            }
+        match looked {
+            Looked::Trade(_, Some(trade)) => self.show_trade(id, trade),
+            Looked::Party(Some(seen)) => self.show_party(world, now, id, seen),
+            // It is looked at again when it changes, or the player comes in.
+            Looked::Trade(_, None) | Looked::Party(None) => {}
         }
-        if again {
+        if again && self.players.contains_key(&id) {
             self.look_at(id, number);
+        }
+    }
+
+    fn show_trade(&mut self, id: ObjectId, trade: TradeState) {
+        let Some(player) = self.players.get_mut(&id) else { return };
+        if trade.state != 0 {
+            player.trades.remove(&trade.trade);
+        } else if player.trades.len() < TRADES {
+            player.trades.insert(trade.trade);
+        }
+        if let Some(client) = player.client {
+            self.say(client, &ServerMessage::Trade(trade));
+        }
+    }
+
+    fn show_party(&mut self, world: &mut GameWorld, now: u64, id: ObjectId, seen: SeenParty) {
+        if !self.players.contains_key(&id) {
+            return;
+        }
+        self.quit_party(id);
+        let SeenParty { party, leader, members } = seen;
+        if party != 0 {
+            self.parties.entry(party).or_default().insert(id);
+        }
+        self.change_body(world, now, id, |body| body.party = party);
+        let Some(player) = self.players.get_mut(&id) else { return };
+        // Who was in none and is in none need not hear that.
+        let news = party != 0 || player.party != 0;
+        player.party = party;
+        if let Some(client) = player.client.filter(|_| news) {
+            self.say(client, &ServerMessage::Party { party, leader, members });
+        }
+    }
+
+    /// A player is not heard in its party any more.
+    pub(super) fn quit_party(&mut self, id: ObjectId) {
+        let Some(player) = self.players.get(&id) else { return };
+        if let Some(members) = self.parties.get_mut(&player.party) {
+            members.remove(&id);
+            if members.is_empty() {
+                self.parties.remove(&player.party);
+            }
         }
     }
 

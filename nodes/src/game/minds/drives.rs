@@ -31,7 +31,7 @@ pub enum Goal {
 /// Seconds from sated to starving.
 const STARVING_S: f32 = 1_200.0;
 /// Seconds of grazing that still a whole hunger.
-const GRAZING_S: f32 = 150.0;
+const GRAZING_S: f32 = 300.0;
 /// Seconds awake after which nobody can stay awake.
 const AWAKE_S: f32 = 1_500.0;
 /// How much faster running tires than standing.
@@ -93,6 +93,8 @@ pub struct Sights {
     pub threat: f32,
     /// How near the nearest prey is; `None` without any.
     pub prey: Option<f32>,
+    /// Whether that prey is a player: one that comes too near is attacked by whoever hunts players, hungry or not.
+    pub provoked: bool,
     /// Whether something new is in sight.
     pub novelty: bool,
     /// How far the herd's middle is, in sights; 0 without a herd.
@@ -138,16 +140,17 @@ pub fn wish(goal: Goal, now: Goal, kind: &Kind, drives: &Drives, sights: &Sights
     let wished = match goal {
         Goal::Flee => between(0.08, 0.45, dread),
         Goal::Hunt => sights.prey.map_or(0.0, |near| {
-            let appetite = between(0.25, 0.75, drives.hunger);
+            let hungry = between(0.25, 0.75, drives.hunger);
+            let appetite = if sights.provoked { hungry.max(between(0.4, 0.7, near)) } else { hungry };
             appetite
-                * (0.5 + 0.5 * near)
+                * (0.95 + 0.3 * near)
                 * (1.0 - between(0.85, 1.0, drives.fatigue))
                 * between(0.15, 0.4, drives.health)
         }),
         Goal::Sleep => {
             calm * if now == Goal::Sleep { between(0.05, 0.3, drives.fatigue) } else { rising(drives.fatigue) }
         }
-        Goal::Graze => calm * soon(drives.hunger) * if kind.eats_meat { 0.25 } else { 0.8 },
+        Goal::Graze => calm * soon((drives.hunger - 0.15).max(0.0) / 0.85) * if kind.eats_meat { 0.25 } else { 0.8 },
         Goal::Follow => calm * kind.herd * between(0.5, 1.5, sights.herd_far),
         Goal::Investigate if sights.novelty => calm * kind.curiosity * rising(drives.boredom),
         Goal::Investigate => 0.0,
@@ -199,7 +202,8 @@ mod tests {
     fn each_drive_wins_where_it_should() {
         let calm = Drives { hunger: 0.1, fatigue: 0.1, boredom: 0.1, dread: 0.0, health: 1.0 };
         let none = Sights::default();
-        check("goat", calm, none, Goal::Graze);
+        check("goat", Drives { hunger: 0.4, ..calm }, none, Goal::Graze);
+        check("goat", calm, none, Goal::Wander);
         check("goat", Drives { hunger: 0.0, ..calm }, none, Goal::Wander);
         check("goat", Drives { hunger: 0.8, ..calm }, none, Goal::Graze);
         check("goat", Drives { fatigue: 0.9, ..calm }, none, Goal::Sleep);
@@ -215,6 +219,8 @@ mod tests {
         check("goat", Drives { hunger: 0.0, ..calm }, Sights { astray: true, ..none }, Goal::Wander);
         check("wolf", Drives { hunger: 0.8, ..calm }, Sights { prey: Some(0.5), ..none }, Goal::Hunt);
         check("wolf", Drives { hunger: 0.1, ..calm }, Sights { prey: Some(0.9), ..none }, Goal::Wander);
+        check("wolf", Drives { hunger: 0.1, ..calm }, Sights { prey: Some(0.8), provoked: true, ..none }, Goal::Hunt);
+        check("wolf", Drives { hunger: 0.1, ..calm }, Sights { prey: Some(0.3), provoked: true, ..none }, Goal::Wander);
         check("wolf", Drives { hunger: 0.8, health: 0.1, ..calm }, Sights { prey: Some(0.9), ..none }, Goal::Graze);
     }
 

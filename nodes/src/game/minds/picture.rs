@@ -24,7 +24,7 @@ pub struct Seen {
     pub place: Place,
     /// What it is.
     pub what: What,
-    /// Whether it runs away from something.
+    /// Whether it runs away from something that it sees itself, and so frightens its mates.
     pub flees: bool,
     /// Its mind's slot, if its mind is here.
     pub mind: Option<u32>,

@@ -40,6 +40,8 @@ pub struct Decision {
     pub step: Step,
     /// The legs after this one, last leg first.
     pub legs: Vec<Place>,
+    /// Whether it sees itself what it fears; else its mates' fright is all it knows.
+    pub first_hand: bool,
     /// Whom it strikes.
     pub strikes: Option<ObjectId>,
     /// When it wants to think again, in milliseconds from now. A walk's end comes first if it is earlier.
@@ -111,6 +113,7 @@ pub struct Scene<'a> {
 #[derive(Default)]
 struct View {
     sights: Sights,
+    first_hand: bool,
     /// The sum of the ways away from all threats, the nearest weighing most.
     away: (f32, f32),
     prey: Option<(u64, Seen)>,
@@ -139,7 +142,9 @@ fn look(mind: &Mind, kind: &Kind, scene: &Scene, place: Place) -> View {
             // The fright of mates is half as bad as its cause.
             feared = if is_mate { kind.fear * 0.5 } else { feared };
             view.sights.threat = view.sights.threat.max(drives::fear(feared, near));
+            // A fright goes from those who see its cause to their mates and no farther: else it would go round for ever.
             if !is_mate {
+                view.first_hand = true;
                 let weight = feared / (root(squared) + UNITS_PER_TILE as f32);
                 view.away.0 += (place.x - seen.place.x) as f32 * weight;
                 view.away.1 += (place.y - seen.place.y) as f32 * weight;
@@ -158,6 +163,7 @@ fn look(mind: &Mind, kind: &Kind, scene: &Scene, place: Place) -> View {
         }
     });
     view.sights.prey = view.prey.map(|(squared, _)| 1.0 - root(squared) / reach);
+    view.sights.provoked = view.prey.is_some_and(|(_, prey)| prey.what == What::PLAYER);
     view.sights.novelty = view.novelty.is_some();
     view.sights.herd_far =
         scene.herd.centre.map_or(0.0, |centre| root(centre.distance_squared(place)) / kind.sight.max(1) as f32);
@@ -177,6 +183,7 @@ pub fn think(slot: u32, mind: &Mind, scene: &Scene) -> Decision {
         pose: pose::IDLE,
         step: Step::Keep,
         legs: Vec::new(),
+        first_hand: false,
         strikes: None,
         next_ms: CALM_MS,
         on_arrival: false,
@@ -186,7 +193,7 @@ pub fn think(slot: u32, mind: &Mind, scene: &Scene) -> Decision {
     let view = look(mind, kind, scene, place);
     drives.dread = drives.dread.max(view.sights.threat);
     decision.goal = drives::choose(mind.goal, kind, &drives, &view.sights, || whims.share());
-    decision.drives = drives;
+    (decision.drives, decision.first_hand) = (drives, view.first_hand);
     let act = Act { mind, kind, scene, place, view: &view };
     match decision.goal {
         Goal::Flee => act.flee(&mut decision, &mut whims),

@@ -1,0 +1,57 @@
+//! Takes away what is left of an island that has sunk: its habitats' sleep, and what stands on its land.
+//!
+//! Whatever is done here may be done again: a steward that dies half-way leaves the rest to the next one. A document that a
+//! living node still looks after is NEVER taken from it: then clearing fails, and is tried again later.
+
+use std::sync::Arc;
+
+use cartographer::terrain::Terrain;
+use estate::document::DocumentError;
+use estate::post::{self, PostDocument};
+use estate::store::{Store, StoreError, WriteOptions};
+use estate::transaction::Transactions;
+
+use crate::owners::{Living, MeshOwners};
+
+/// Why an island could not be cleared.
+#[derive(Debug, thiserror::Error)]
+pub enum ClearError {
+    /// The store's or a document's.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// Somebody still looks after it.
+    #[error("{node} still looks after {key}")]
+    Held {
+        /// What.
+        key: String,
+        /// Who.
+        node: String,
+    },
+}
+
+impl From<StoreError> for ClearError {
+    fn from(error: StoreError) -> ClearError {
+        ClearError::Document(error.into())
+    }
+}
+
+/// Clears the documents of this island.
+pub async fn clear(estate: &Arc<Transactions>, owners: &MeshOwners, terrain: &Terrain) -> Result<(), ClearError> {
+    let store = &**estate.store();
+    let living = owners.living().await;
+    for index in 0..terrain.habitats().len() {
+        clear_post(store, &living, &post::key("habitat", &format!("{}.{index}", terrain.id()))).await?;
+    }
+    Ok(())
+}
+
+async fn clear_post(store: &dyn Store, living: &Living, key: &str) -> Result<(), ClearError> {
+    let Some(kept) = estate::document::peek::<PostDocument>(store, key).await? else { return Ok(()) };
+    if let Some(owner) = kept.document.owner.filter(|owner| !living.is_gone(owner)) {
+        return Err(ClearError::Held { key: key.to_owned(), node: owner.node });
+    }
+    match store.remove(key, kept.version, WriteOptions::default()).await {
+        Ok(()) | Err(StoreError::NotFound) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,1 @@
+//! Tests of stewards over a memory directory and a memory store.
