@@ -20,6 +20,7 @@ fn whoever_asks_for_what_is_not_theirs_to_do_is_refused_and_nothing_happens() {
         village.gives(&mut ann, "wood", 10).await;
         ann.waits_until("her wood", |seen| seen.carries("wood") == 10).await;
         let chest = ann.does(Act::Build { facility: "box".to_owned(), x: 30, y: 31, turned: 0 }).await;
+        ann.sees(kind::FACILITY, "box", |it| it.id == chest).await;
         ann.does(Act::Put { object: chest, wares: wares("wood", 6) }).await;
         eve.sees(kind::FACILITY, "box", |it| it.id == chest).await;
 
