@@ -112,6 +112,11 @@ impl District {
         self.prefix.strip_prefix(&self.cluster).and_then(|rest| rest.split('/').next()).unwrap_or_default()
     }
 
+    /// Another district of the same cluster, by its name as it stands in keys.
+    pub fn sibling(&self, name: &str) -> District {
+        District { prefix: format!("{}{name}/{NODES}/", self.cluster), cluster: self.cluster.clone() }
+    }
+
     /// What the keys of its whole cluster begin with; it ends with a slash.
     pub fn cluster_prefix(&self) -> &str {
         &self.cluster

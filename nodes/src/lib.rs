@@ -33,6 +33,7 @@ pub mod methods;
 pub mod metrics;
 pub mod ops;
 pub mod owners;
+pub mod passage;
 pub mod rendezvous;
 pub mod report;
 pub mod role;

@@ -37,6 +37,7 @@ use crate::islands::{self, Archipelago, follower, record};
 use crate::methods::{ISLANDS_COUNT, pack};
 use crate::metrics::{Exposition, Metrics};
 use crate::owners::{Hands, MeshOwners};
+use crate::passage;
 use crate::report;
 use crate::role::{Answers, Parts};
 use crate::steward::{self, WorldRules};
@@ -180,7 +181,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
         district: district.clone(),
         hands: hands.clone(),
     });
-    let kinds = kinds::all(Arc::new(Terrains::new(&islands))).beside(gateway::DOCUMENTS).beside(steward::DOCUMENTS);
+    let kinds = kinds::all(Arc::new(Terrains::new(&islands))).beside(gateway::DOCUMENTS).beside(steward::DOCUMENTS).beside(passage::DOCUMENTS);
     let estate = Arc::new(Transactions::new(setup.store, kinds, owners.clone(), random.next_u64()));
     let Inbox { events, calls } = inbox;
     let tasks = setup.tasks.clone();

@@ -26,6 +26,7 @@ use crate::cli::{Audit, Deed, Estate, Give, Migrate, Show, StoreArg};
 use crate::game::grounds::Terrains;
 use crate::gateway;
 use crate::islands;
+use crate::passage;
 use crate::steward;
 use crate::wiring::drivers::{self, StoreSpec};
 
@@ -62,7 +63,7 @@ fn transactions(store: Arc<dyn Store>, islands: Option<&Path>, offline: bool) ->
     let grounds = Arc::new(Terrains::new(&islands::open(islands)?));
     let secret = drivers::secret()?;
     let seed = u64::from_le_bytes(std::array::from_fn(|i| secret[i]));
-    let kinds = kinds::all(grounds).beside(gateway::DOCUMENTS).beside(steward::DOCUMENTS);
+    let kinds = kinds::all(grounds).beside(gateway::DOCUMENTS).beside(steward::DOCUMENTS).beside(passage::DOCUMENTS);
     Ok(Transactions::new(store, kinds, Arc::new(NoOwners { all_gone: offline }), seed))
 }
 

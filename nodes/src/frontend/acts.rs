@@ -127,12 +127,12 @@ pub(super) enum Begin {
 pub(super) type Begun = Result<Begin, CallRefusal>;
 
 /// A flow that begins.
-fn later(flow: impl Future<Output = Came> + Send + 'static) -> Begun {
+pub(super) fn later(flow: impl Future<Output = Came> + Send + 'static) -> Begun {
     Ok(Begin::Later(Box::pin(flow)))
 }
 
 /// A refusal.
-fn refused<T>(code: &str, text: impl Into<String>) -> Result<T, CallRefusal> {
+pub(super) fn refused<T>(code: &str, text: impl Into<String>) -> Result<T, CallRefusal> {
     Err(CallRefusal::new(code, text))
 }
 
@@ -181,8 +181,38 @@ pub(super) struct Actor<'a> {
 }
 
 impl Actor<'_> {
+    /// The island it is on.
+    pub(super) fn island(&self) -> IslandId {
+        self.island
+    }
+
+    /// Where it is.
+    pub(super) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Who it is.
+    pub(super) fn player(&self) -> ObjectId {
+        self.id
+    }
+
+    /// What the frontend's tasks share.
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        self.shared
+    }
+
+    /// The way into the world.
+    pub(super) fn inputs(&self) -> &mpsc::Sender<Input<FrontInput>> {
+        &self.inputs
+    }
+
+    /// Whether the act may have happened already.
+    pub(super) fn is_again(&self) -> bool {
+        self.again
+    }
+
     /// Refuses whoever has been defeated or fights.
-    fn ready(&self) -> Result<(), CallRefusal> {
+    pub(super) fn ready(&self) -> Result<(), CallRefusal> {
         if self.again {
             return Ok(());
         }

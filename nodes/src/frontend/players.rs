@@ -12,6 +12,7 @@ mod show;
 mod fighting;
 mod health;
 mod hearing;
+mod sailing;
 mod travel;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -134,6 +135,17 @@ pub enum FrontInput {
         /// Where.
         place: Place,
     },
+    /// A player leaves for a frontend of another district.
+    Depart {
+        /// Who.
+        player: ObjectId,
+        /// Where its client is to connect.
+        url: String,
+        /// And with what.
+        token: String,
+        /// Told when its document is saved and released; dropped if the player was not here.
+        done: oneshot::Sender<()>,
+    },
     /// Everybody must go: the node leaves. Told what each keeper will tell when its document is released.
     CloseAll(oneshot::Sender<Vec<oneshot::Receiver<()>>>),
 }
@@ -247,6 +259,8 @@ pub struct Players {
     pub(super) bags_due: BTreeSet<ObjectId>,
     /// What is being looked at for a player, a trade or (0) its party, and whether that has changed since.
     looking: BTreeMap<(ObjectId, u64), bool>,
+    /// Who has been told that their island sinks: which one, and how urgently.
+    warned: BTreeMap<ObjectId, (IslandId, usize)>,
     /// Own players by party.
     parties: BTreeMap<u64, BTreeSet<ObjectId>>,
     /// The cells that players see, and whether that has changed since it was told.
@@ -280,6 +294,7 @@ impl Players {
             wounded: BTreeMap::new(),
             bags_due: BTreeSet::new(),
             looking: BTreeMap::new(),
+            warned: BTreeMap::new(),
             parties: BTreeMap::new(),
             sees: (BTreeSet::new(), false),
             watches,
@@ -375,6 +390,7 @@ impl Rules for Players {
                     self.travel(world, now, player, island, place);
                 }
             }
+            FrontInput::Depart { player, url, token, done } => self.depart(world, now, player, (url, token), done),
             FrontInput::CloseAll(reply) => {
                 let mut ids: Vec<ObjectId> = self.players.keys().copied().collect();
                 ids.sort_unstable();
@@ -405,6 +421,7 @@ impl Rules for Players {
             self.tell_clocks();
             self.check_rooms(world, now);
             self.heal(world, now);
+            self.look_at_islands(world, now);
         }
         for fenced in &out.fenced {
             if let Some(player) = self.players.get(fenced) {

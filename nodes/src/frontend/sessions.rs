@@ -22,10 +22,12 @@ use super::Shared;
 use super::keeper::Keeper;
 use super::people;
 use super::players::{FrontInput, Join, NewClient};
+use super::sail;
 use super::shard::{ClientId, Sink};
 use super::tickets::{Guest, Kind, SessionId, TICKET_TTL_MS};
 use crate::game::{Body, player::Player};
 use crate::methods::{CloseSession, OpenSession, SESSION_CLOSE, SESSION_OPEN, SessionOffer, pack, unpack};
+use crate::passage;
 use crate::protocol::{HelloKind, PROTOCOL, codes};
 use crate::role::Answers;
 use crate::world_loop::{Input, TICK_MS, WorldHandle};
@@ -171,6 +173,9 @@ impl Sessions {
             let text = format!("this frontend speaks protocol {PROTOCOL}, the client {protocol}: update the older one");
             return Err(Farewell::new(codes::PROTOCOL, text));
         }
+        if kind == HelloKind::Ticket && passage::is_token(token) {
+            return self.land(token, hand_over).await;
+        }
         let now = self.shared.mesh.now_ms();
         let wanted = match kind {
             HelloKind::Ticket => Kind::Ticket,
@@ -179,11 +184,38 @@ impl Sessions {
         let (session, guest) = (self.shared.book().redeem(now, token, wanted))
             .map_err(|refused| Farewell::new(refused.code(), refused.to_string()))?;
         let entered = match kind {
-            HelloKind::Ticket => self.enter(session, guest, hand_over).await,
+            HelloKind::Ticket => self.enter(session, guest, None, hand_over).await,
             HelloKind::Resume => self.resume(session, guest, hand_over).await,
         };
         if entered.is_err() && kind == HelloKind::Ticket {
             self.shared.end_session(self.shared.mesh.now_ms(), session);
+        }
+        entered
+    }
+
+    /// A client comes from another district, with a passage.
+    async fn land(
+        &self,
+        token: &str,
+        hand_over: impl FnOnce() -> Arc<dyn Sink> + Send,
+    ) -> Result<ClientId, Farewell> {
+        let shared = &self.shared;
+        if shared.draining() {
+            return Err(Farewell::new(codes::DRAINING, "this frontend is leaving"));
+        }
+        let passage = sail::arrive(shared, token).await?;
+        let guest = Guest { player: passage.player, island: Some(passage.island) };
+        let session = SessionId(u128::from(shared.random()) << 64 | u128::from(shared.random()));
+        let (now, nonce) = (shared.mesh.now_ms(), shared.random());
+        let full = || Farewell::new(codes::FULL, "too many sessions");
+        let ticket = shared.book().offer(now, session, guest, nonce).ok_or_else(full)?;
+        let redeemed = shared.book().redeem(now, &ticket, Kind::Ticket);
+        redeemed.map_err(|refused| Farewell::new(refused.code(), refused.to_string()))?;
+        let harbour = sail::landing(shared, passage.island).map(|place| (passage.island, place));
+        let harbour = harbour.filter(|(island, _)| shared.islands.chart().takes_arrivals(*island));
+        let entered = self.enter(session, guest, harbour, hand_over).await;
+        if entered.is_err() {
+            shared.end_session(shared.mesh.now_ms(), session);
         }
         entered
     }
@@ -206,6 +238,7 @@ impl Sessions {
         &self,
         session: SessionId,
         guest: Guest,
+        begins: Option<(IslandId, Place)>,
         hand_over: impl FnOnce() -> Arc<dyn Sink> + Send,
     ) -> Result<ClientId, Farewell> {
         // Two sessions of one player on this node go one after the other.
@@ -215,7 +248,7 @@ impl Sessions {
         let document = claimed.document.clone();
         let epoch = Epoch(claimed.epoch());
         let keeper = Keeper::start(self.shared.clone(), self.world.clone(), claimed);
-        let Some((island, place)) = self.start_of(&document, guest.island) else {
+        let Some((island, place)) = begins.or_else(|| self.start_of(&document, guest.island)) else {
             return Err(Farewell::new(codes::UNAVAILABLE, "this frontend has no island to begin on"));
         };
         let client = self.new_client(session, hand_over);
@@ -280,7 +313,8 @@ impl Sessions {
         let last = IslandId(document.island);
         let named = |id: IslandId| chart.get(id).filter(|_| chart.takes_arrivals(id));
         let spread = || lasting.get((document.id % lasting.len().max(1) as u64) as usize);
-        let terrain: &Arc<Terrain> = named(wanted.unwrap_or(last)).or_else(spread)?;
+        let home = || named(IslandId(document.home));
+        let terrain: &Arc<Terrain> = named(wanted.unwrap_or(last)).or_else(home).or_else(spread)?;
         let place = Place::new(document.x, document.y);
         let stands = last == terrain.id() && place.tile().is_some_and(|tile| terrain.walkable(tile));
         if stands {

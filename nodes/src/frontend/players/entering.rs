@@ -17,6 +17,7 @@ use crate::frontend::acts::Pace;
 use crate::frontend::keeper::Standing;
 use crate::frontend::operations::Operations;
 use crate::frontend::shard::{ClientId, Order};
+use crate::frontend::wire::Wire;
 use crate::game::{Body, GameWorld, player};
 use crate::protocol::{ServerMessage, Welcome, codes};
 
@@ -119,6 +120,22 @@ impl Players {
         words: Option<(&'static str, &str)>,
         done: Option<oneshot::Sender<()>>,
     ) {
+        let heard = self.players.get(&id).is_some_and(|player| player.client.is_some());
+        if let Some((code, _)) = words.filter(|_| heard) {
+            self.shared.metrics.farewells.with_label_values(&[code]).inc();
+        }
+        self.part(world, now, id, words.map(|(code, text)| farewell(code, text)), done);
+    }
+
+    /// Removes a player from the world; `last` is what its client is told before its connection ends.
+    pub(super) fn part(
+        &mut self,
+        world: &mut GameWorld,
+        now: u64,
+        id: ObjectId,
+        last: Option<Wire>,
+        done: Option<oneshot::Sender<()>>,
+    ) {
         self.leave_battle(world, now, id);
         self.leave_trades(id);
         self.quit_party(id);
@@ -128,10 +145,6 @@ impl Players {
         world.remove(now, id);
         if let Some(client) = player.client {
             self.clients.remove(&client);
-            let last = words.map(|(code, text)| farewell(code, text));
-            if let Some((code, _)) = words {
-                self.shared.metrics.farewells.with_label_values(&[code]).inc();
-            }
             self.shards.order(client, Order::Close(last));
         }
         self.shared.end_session(now, player.session);
