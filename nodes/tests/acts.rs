@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod acts {
-    pub mod hand;
+    pub(crate) mod hand;
 }
 
 use std::time::Duration;
@@ -286,6 +286,105 @@ async fn strokes_and_goods_of_a_garden_are_refused_before_it_is_asked() {
         codes::TOO_FAR
     );
     assert_eq!(code(&ann.act(Act::Build { facility: "box".to_owned(), x, y, turned: 4 }).await), codes::MALFORMED);
+    village.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_party_of_two_frontends_is_shown_to_all_its_members_and_outlives_its_leaders_session() {
+    let village = Village::start().await;
+    let (mut ann, mut bob) = (village.enter("ann", "frontend-1").await, village.enter("bob", "frontend-2").await);
+    let (a, b) = (ann.player(), bob.player());
+    assert_eq!(code(&ann.act(Act::Leave {}).await), codes::PARTY);
+    assert_eq!(code(&ann.act(Act::Invite { player: a }).await), codes::FORBIDDEN);
+    assert_eq!(code(&ann.act(Act::Invite { player: 77 }).await), codes::MISSING);
+    let number = ann.next_number();
+    let Outcome::Made { number: party } = ann.act_as(number, Act::Invite { player: b }).await else {
+        panic!("no party")
+    };
+    assert_eq!(ann.act_as(number, Act::Invite { player: b }).await, Outcome::Made { number: party });
+    assert_eq!(bob.note("invite").await.1, party);
+    assert_eq!(code(&bob.act(Act::Enter { party: party + 1 }).await), codes::MISSING);
+    assert_eq!(bob.act(Act::Enter { party }).await, DONE);
+    let both = vec![(a, "ann".to_owned()), (b, "bob".to_owned())];
+    for hand in [&mut ann, &mut bob] {
+        assert_eq!(hand.party(|seen| seen.2.len() == 2).await, (party, a, both.clone()));
+    }
+    village.send_away(&bob).await;
+    assert_eq!(ann.act(Act::Chat { channel: 1, text: "come".to_owned() }).await, DONE);
+    bob.until(|m| matches!(m, ServerMessage::Chat { channel: 1, text, .. } if text == "come").then_some(())).await;
+    assert_eq!(code(&bob.act(Act::Lead { player: b }).await), codes::FORBIDDEN);
+    assert_eq!(ann.act(Act::Lead { player: b }).await, DONE);
+    assert_eq!(ann.party(|seen| seen.1 == b).await.0, party);
+
+    let mut bob = village.come_again(bob, "frontend-1").await;
+    assert_eq!(bob.party(|_| true).await, (party, b, both));
+    assert_eq!(code(&ann.act(Act::Dissolve {}).await), codes::FORBIDDEN);
+    assert_eq!(bob.act(Act::Dissolve {}).await, DONE);
+    for hand in [&mut ann, &mut bob] {
+        hand.party(|seen| *seen == (0, 0, Vec::new())).await;
+    }
+    assert_eq!(code(&bob.act(Act::Chat { channel: 1, text: "come".to_owned() }).await), codes::PARTY);
+    village.clean().await;
+    village.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_animal_of_a_zoo_is_fought_in_a_colosseum_and_its_loot_reaches_the_bag() {
+    let village = Village::start().await;
+    let mut ann = village.enter("ann", "frontend-1").await;
+    // A hare that gets away has not been defeated: then it is another one's turn.
+    for _ in 0..20 {
+        let (target, battle) = village.hunt(&mut ann, "hare").await;
+        assert_ne!(battle, 0);
+        assert_eq!(code(&ann.act(Act::Join { battle }).await), codes::IN_BATTLE);
+        while code(&ann.act(Act::Blow { blow: 0, target }).await) != codes::NO_BATTLE {
+            tokio::time::sleep(SILENCE).await;
+        }
+        if ann.told("loot") {
+            break;
+        }
+    }
+    let (text, amount) = ann.note("loot").await;
+    assert!(amount > 0, "{text}");
+    ann.bag(|bag| !bag.stacks.is_empty()).await;
+    village.clean().await;
+    village.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_garden_does_happens_once_and_is_shown() {
+    let village = Village::start().await;
+    let mut ann = village.enter("ann", "frontend-1").await;
+    let (tile, yields, count) = village.beside_something(&mut ann).await;
+    let gather = Act::Gather { x: tile.x, y: tile.y };
+    let number = ann.next_number();
+    for _ in 0..2 {
+        assert_eq!(ann.act_as(number, gather.clone()).await, DONE);
+    }
+    assert_eq!(ann.bag(|bag| !bag.stacks.is_empty()).await, wares(&[(&yields, count)]));
+    // In another session the same number is known to have happened, by the estate.
+    let mut ann = village.come_again(ann, "frontend-2").await;
+    assert_eq!(ann.act_as(number, gather).await, DONE);
+    assert_eq!(village.held(&ann, &yields).await, count);
+
+    village.give(&ann, some("wood", 40)).await;
+    ann.bag(|bag| bag.stacks.iter().any(|(item, _)| item == "wood")).await;
+    let made = village.build(&mut ann, "box").await;
+    let put = Act::Put { object: made, wares: wares(&[("wood", 2)]) };
+    let number = ann.next_number();
+    for _ in 0..2 {
+        assert_eq!(ann.act_as(number, put.clone()).await, DONE);
+    }
+    assert_eq!(ann.act(Act::Look { object: made }).await, DONE);
+    assert_eq!(ann.store(made).await, wares(&[("wood", 2)]));
+    assert_eq!(code(&ann.act(Act::Take { object: made, wares: wares(&[("wood", 3)]) }).await), "too_little");
+    let before = village.held(&ann, "wood").await;
+    assert_eq!(ann.act(Act::Take { object: made, wares: wares(&[("wood", 2)]) }).await, DONE);
+    assert_eq!(village.held(&ann, "wood").await, before + 2);
+    village.send_away(&ann).await;
+    let far = code(&ann.act(Act::Look { object: made }).await).to_owned();
+    assert!([codes::TOO_FAR, codes::MISSING].contains(&far.as_str()), "{far}");
+    village.clean().await;
     village.leave().await;
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cartographer::geometry::{ObjectId, Place};
+use cartographer::geometry::{ObjectId, Place, Tile};
 use cartographer::ground::Ground;
 use cartographer::terrain::Terrain;
 use estate::audit::audit;
@@ -18,6 +18,7 @@ use nodes::commands::up::{LocalConfig, LocalMesh};
 use nodes::frontend::Config;
 use nodes::frontend::players::FrontInput;
 use nodes::game::content::Content;
+use nodes::game::{View, kind};
 use nodes::methods::OpenSession;
 use nodes::protocol::{Act, ClientMessage, Command, HelloKind, Outcome, ServerMessage, TradeState, Wares, Welcome};
 use nodes::wiring::drivers::StoreSpec;
@@ -37,6 +38,9 @@ pub(crate) struct Village {
     island: Terrain,
     gifts: AtomicU64,
 }
+
+/// A party as a client sees it: number, leader, members.
+pub(crate) type SeenParty = (u64, u64, Vec<(u64, String)>);
 
 /// A player's client.
 pub(crate) struct Hand {
@@ -137,15 +141,20 @@ impl Village {
         for hand in hands {
             self.put(hand, place).await;
         }
+        for hand in hands {
+            self.arrived(hand, place, true).await;
+        }
     }
 
     /// Brings a player to the other end of the island.
     pub(crate) async fn send_away(&self, hand: &Hand) {
         let here = self.island.arrival(0);
         let size = self.island.size();
-        let tiles = (0..size.1).flat_map(|y| (0..size.0).map(move |x| cartographer::geometry::Tile { x, y }));
+        let tiles = (0..size.1).flat_map(|y| (0..size.0).map(move |x| Tile { x, y }));
         let far = tiles.filter(|tile| self.island.walkable(*tile)).max_by_key(|tile| tile.centre().reach(here));
-        self.put(hand, far.unwrap().centre()).await;
+        let place = far.unwrap().centre();
+        self.put(hand, place).await;
+        self.arrived(hand, place, false).await;
     }
 
     async fn put(&self, hand: &Hand, place: Place) {
@@ -154,9 +163,14 @@ impl Village {
             let Door::Frontend(door) = &self.node(name).door else { panic!("{name} is no frontend") };
             assert!(door.world.role(FrontInput::Travel { player, island, place }).await);
         }
+    }
+
+    /// Waits until the frontends have a player at a place; if `all`, both do, one of them by a ghost.
+    async fn arrived(&self, hand: &Hand, place: Place, all: bool) {
+        let player = ObjectId(hand.player());
         let end = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let mut there = 0;
+            let (mut reals, mut ghosts) = (0, 0);
             for name in ["frontend-1", "frontend-2"] {
                 let (tell, told) = oneshot::channel();
                 let look = move |world: &nodes::game::GameWorld| {
@@ -166,14 +180,91 @@ impl Village {
                 };
                 self.node(name).inspect(Box::new(look)).await;
                 let (real, ghost) = told.await.unwrap();
-                there += usize::from(real == Some(place)) * 2 + usize::from(ghost.is_none_or(|at| at == place));
+                reals += usize::from(real == Some(place));
+                ghosts += usize::from(ghost == Some(place));
             }
-            // Its own frontend has it; the other sees it there, or not at all.
-            if there >= 4 {
-                break;
+            if reals == 1 && (ghosts == 1 || !all) {
+                return;
             }
             assert!(tokio::time::Instant::now() < end, "the player is not there");
             sleep(LOOK).await;
+        }
+    }
+
+    /// Brings a player beside something that is gathered by hand: its tile, and what a stroke yields.
+    pub(crate) async fn beside_something(&self, hand: &mut Hand) -> (Tile, String, u64) {
+        let (content, size) = (Content::bundled(), self.island.size());
+        let end = Tile { x: size.0, y: size.1 };
+        let naturals = self.island.naturals_within(Tile { x: 0, y: 0 }, end);
+        let found = naturals.filter_map(|(tile, number)| {
+            let natural = content.naturals.get(self.island.natural_name(number)?)?;
+            let beside = Tile { x: tile.x + 1, y: tile.y };
+            let fit = natural.tool.is_none() && self.island.walkable(beside);
+            fit.then(|| (tile, beside.centre(), natural.yields.clone(), natural.count))
+        });
+        let (tile, place, yields, count) = found.min_by_key(|found| found.0).unwrap();
+        self.put(hand, place).await;
+        self.arrived(hand, place, false).await;
+        (tile, yields, count)
+    }
+
+    /// Has a player build something on the first free tile around, and waits until it can be seen.
+    pub(crate) async fn build(&self, hand: &mut Hand, facility: &str) -> u64 {
+        let place = self.island.arrival(0);
+        self.put(hand, place).await;
+        self.arrived(hand, place, false).await;
+        let here = place.tile().unwrap();
+        for (dx, dy) in (0..3).flat_map(|y| (0..3).map(move |x| (x, y))) {
+            let built = Act::Build { facility: facility.to_owned(), x: here.x + dx, y: here.y + dy, turned: 0 };
+            match hand.act(built).await {
+                Outcome::Made { number } => return self.shown(number).await,
+                refused => println!("not there: {refused:?}"),
+            }
+        }
+        panic!("nothing can be built here")
+    }
+
+    async fn shown(&self, object: u64) -> u64 {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let (tell, told) = oneshot::channel();
+            let look = move |world: &nodes::game::GameWorld| {
+                let _ = tell.send(world.ghost(ObjectId(object)).is_some());
+            };
+            self.node("frontend-2").inspect(Box::new(look)).await;
+            if told.await.unwrap() {
+                return object;
+            }
+            assert!(tokio::time::Instant::now() < end, "it is not shown");
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Brings a player beside an animal and has it attacked: the animal, and the battle.
+    pub(crate) async fn hunt(&self, hand: &mut Hand, species: &'static str) -> (u64, u64) {
+        let habitats = self.island.habitats();
+        let den = habitats.iter().find(|habitat| habitat.species == species).unwrap();
+        let (low, high) = den.bounds;
+        self.put(hand, Place::new((low.x + high.x) / 2, (low.y + high.y) / 2)).await;
+        let end = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            assert!(tokio::time::Instant::now() < end, "no animal can be attacked");
+            let (tell, told) = oneshot::channel();
+            let look = move |world: &nodes::game::GameWorld| {
+                let well = |view: &View| view.kind == kind::ANIMAL && view.name == species && view.health > 0;
+                let animals = world.ghosts().filter(|(_, ghost)| well(ghost.view()));
+                let _ = tell.send(animals.map(|(id, ghost)| (id.0, ghost.motion().end())).min());
+            };
+            self.node("frontend-1").inspect(Box::new(look)).await;
+            let Some((animal, place)) = told.await.unwrap() else {
+                sleep(LOOK).await;
+                continue;
+            };
+            self.put(hand, place).await;
+            match hand.act(Act::Attack { target: animal }).await {
+                Outcome::Made { number } => return (animal, number),
+                refused => println!("not yet: {refused:?}"),
+            }
         }
     }
 
@@ -241,6 +332,19 @@ impl Hand {
         self.heard.iter().any(|message| matches!(message, ServerMessage::Chat { text, .. } if text == said))
     }
 
+    pub(crate) async fn store(&mut self, wanted: u64) -> Wares {
+        self.until(|message| match message {
+            ServerMessage::Store { object, wares } => (*object == wanted).then(|| wares.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Whether a note has come; it is kept.
+    pub(crate) fn told(&self, wanted: &str) -> bool {
+        self.heard.iter().any(|message| matches!(message, ServerMessage::Note { code, .. } if code == wanted))
+    }
+
     pub(crate) async fn bag(&mut self, wanted: impl Fn(&Wares) -> bool) -> Wares {
         self.until(|message| match message {
             ServerMessage::Bag { wares, .. } => wanted(wares).then(|| wares.clone()),
@@ -260,6 +364,17 @@ impl Hand {
     pub(crate) async fn note(&mut self, wanted: &str) -> (String, u64) {
         self.until(|message| match message {
             ServerMessage::Note { code, text, number } if code == wanted => Some((text.clone(), *number)),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn party(&mut self, wanted: impl Fn(&SeenParty) -> bool) -> SeenParty {
+        self.until(|message| match message {
+            ServerMessage::Party { party, leader, members } => {
+                let seen = (*party, *leader, members.clone());
+                wanted(&seen).then_some(seen)
+            }
             _ => None,
         })
         .await

@@ -47,7 +47,7 @@ pub(super) fn build(actor: &Actor<'_>, facility: &str, tile: Tile, turned: u8) -
         return refused(codes::MALFORMED, format!("{turned} quarters; there are 0 to 3"));
     }
     let (width, height) = (i32::from(built.size.0), i32::from(built.size.1));
-    actor.reaches(tile, if turned % 2 == 0 { (width, height) } else { (height, width) })?;
+    actor.reaches(tile, if turned.is_multiple_of(2) { (width, height) } else { (height, width) })?;
     ask(actor, tile.chunk(actor.island), GardenWhat::Build { facility: facility.to_owned(), tile, turned })
 }
 
