@@ -275,8 +275,10 @@ impl Awake {
                 return false;
             }
         }
-        // An error means that nobody waits any more.
-        waiting.into_iter().for_each(|shown| drop(shown.send(())));
+        for shown in waiting {
+            // An error means that nobody waits any more.
+            let _ = shown.send(());
+        }
         self.restore(chunk, read.whole);
         self.count();
         true

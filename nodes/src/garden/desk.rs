@@ -146,8 +146,9 @@ pub(super) fn bag(op: OperationId, player: ObjectId, used: Goods, made: Goods) -
 pub(super) fn stacks<'a>(items: impl IntoIterator<Item = (&'a String, &'a u64)>) -> Result<Goods, Refused> {
     let mut goods = Goods::default();
     for (item, count) in items {
-        let item: ItemName =
-            item.parse().map_err(|error: estate::goods::BadName| Refused::new(codes::UNKNOWN_NAME, error.to_string()))?;
+        let item: ItemName = item
+            .parse()
+            .map_err(|error: estate::goods::BadName| Refused::new(codes::UNKNOWN_NAME, error.to_string()))?;
         goods.add(&Goods::stack(item, *count))?;
     }
     Ok(goods)

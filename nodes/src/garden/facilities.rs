@@ -159,7 +159,10 @@ impl Shared {
     async fn check_own_land(&self, ask: &GardenAsk, footprint: &Footprint) -> Result<(), Refused> {
         for chunk in footprint.by_chunk(ask.island).into_keys() {
             // What lies outside the island is refused as that, by the estate.
-            if chunk.first_tile().is_none_or(|tile| self.grounds.size(ask.island).is_none_or(|size| !tile.is_within(size))) {
+            if chunk
+                .first_tile()
+                .is_none_or(|tile| self.grounds.size(ask.island).is_none_or(|size| !tile.is_within(size)))
+            {
                 continue;
             }
             let whose = claims::whose(&self.estate, chunk).await?.map(|holding| holding.owner);

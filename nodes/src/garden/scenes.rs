@@ -217,8 +217,10 @@ impl Rules for GardenRules {
     fn ticked(&mut self, world: &mut GameWorld, now_ms: u64, _: &TickOutput, _: Vec<CellFrame>) {
         self.run_due(world, now_ms);
         self.gone.retain(|_, (_, at_ms)| *at_ms + GONE_MS > now_ms);
-        // The frames of this tick have been published. Nobody listening is as well.
-        self.leaving.drain(..).for_each(|gone| drop(gone.send(())));
+        for gone in self.leaving.drain(..) {
+            // The frames of this tick have been published. An error means that nobody waits any more.
+            let _ = gone.send(());
+        }
     }
 
     fn lease(&mut self, world: &mut GameWorld, now_ms: u64, held: bool) {
