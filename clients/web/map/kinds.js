@@ -221,6 +221,12 @@ function battle([members = [], ...exchanges], objects) {
   return listed(who, `#${number}: ${deed}${harm ? `, −${harm}` : ""}, ${actor === target ? "" : "who "}${REACTIONS[reaction] ?? ""}`);
 }
 
+/** The middle of a facility whose upper left tile has its middle at `x, y`. */
+export function middleOf(view, x, y) {
+  const [width, height] = sizeOf(view);
+  return [x + (width - 1) / 2, y + (height - 1) / 2];
+}
+
 /** The chunk of a place in tiles. */
 export const chunkOf = (x, y) => [Math.floor(x / CHUNK), Math.floor(y / CHUNK)];
 

@@ -1,7 +1,7 @@
 // The map itself: the island's picture by night, what nodes see, and everything that is on it.
 
 import { ANIMAL, BATTLE, CHUNK, FACILITY, FIGHTS, LAND, NATURE, PLAYER, animalSprite, chunkOf, drawBattle, drawFacility,
-  drawLand, drawNature, partyColour, solidity, standing } from "./kinds.js";
+  drawLand, drawNature, middleOf, partyColour, solidity, standing } from "./kinds.js";
 import { CELL, NOBODY, SETTLE_MS, UNITS, colourOf, narrow } from "./common.js";
 
 const FLASH_MS = 700; // a battle's last exchange is shown for so long
@@ -222,6 +222,8 @@ export class Painter {
         const left = Math.exp((object.easedAt - now) / SETTLE_MS);
         if (left > 0.01) [x, y] = [x + object.dx * left, y + object.dy * left];
       }
+      // A facility stands in its upper left tile; it is pointed at in its middle.
+      if (kind === FACILITY) [x, y] = middleOf(object.view, x, y);
       const [sx, sy] = camera.toScreen(x, y);
       if (sx < -20 || sy < -20 || sx > camera.width + 20 || sy > camera.height + 20) continue;
       const reach = Math.min(Math.max(camera.scale, 2.4), 22) / 1.6 / UNITS;
@@ -311,7 +313,7 @@ export class Painter {
   }
 
   #landMark(object) {
-    const [tileX, tileY] = standing(object);
+    const [tileX, tileY] = chunkOf(...standing(object)).map((along) => (along + 0.5) * CHUNK);
     const [x, y] = this.camera.toScreen(tileX, tileY);
     return { object, x, y, tileX, tileY, walks: false, tail: null };
   }

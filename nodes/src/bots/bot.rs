@@ -93,7 +93,8 @@ impl Bot {
             Err(error) => return Err(error),
         }
         let started = Instant::now();
-        let (connection, welcome) = enter(shared, index, Some(shared.island(index).id), started + JOIN_DEADLINE).await?;
+        let (connection, welcome) =
+            enter(shared, index, Some(shared.island(index).id), started + JOIN_DEADLINE).await?;
         let now = Instant::now();
         let mut tally = shared.tally();
         tally.report.joined += 1;
@@ -103,9 +104,10 @@ impl Bot {
     }
 
     fn new(shared: Arc<Shared>, index: usize, connection: Connection, welcome: Welcome, now: Instant) -> Bot {
-        let settler = shared.settle.clone().map(|commons| {
-            Settler::new(commons, shared.config.seed ^ ((index as u64) << 24), welcome.player)
-        });
+        let settler = shared
+            .settle
+            .clone()
+            .map(|commons| Settler::new(commons, shared.config.seed ^ ((index as u64) << 24), welcome.player));
         let mut bot = Bot {
             settler,
             walker: Walker::spread(shared.config.seed ^ ((index as u64) << 20), 1, 1),

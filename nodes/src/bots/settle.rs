@@ -249,8 +249,7 @@ impl Settler {
         let number = self.next_number;
         self.next_number += 1;
         self.commons.report().act(act.op()).asked += 1;
-        self.asked =
-            Some(Asked { seq: None, number, act: act.clone(), sent: eyes.now, asks: 1, again: None });
+        self.asked = Some(Asked { seq: None, number, act: act.clone(), sent: eyes.now, asks: 1, again: None });
         Wish::Act(number, act)
     }
 

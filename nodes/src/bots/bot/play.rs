@@ -224,7 +224,8 @@ impl Bot {
             self.round(lag, now).await?;
         }
         if now >= self.timing.walk && self.settler.is_some() {
-            self.timing.walk = now + TURN_EVERY.0 + Duration::from_millis(self.walker.below(TURN_EVERY.1.as_millis() as u64));
+            self.timing.walk =
+                now + TURN_EVERY.0 + Duration::from_millis(self.walker.below(TURN_EVERY.1.as_millis() as u64));
             self.settle_turn().await?;
         }
         if now >= self.timing.walk {

@@ -120,6 +120,14 @@ pub(super) enum Step {
     Failed,
 }
 
+/// Whether two rectangles of tiles have one in common.
+fn overlap(one: (u16, u16), size: (i32, i32), other: (u16, u16), of: (i32, i32)) -> bool {
+    let along = |one: u16, size: i32, other: u16, of: i32| {
+        i32::from(one) < i32::from(other) + of && i32::from(other) < i32::from(one) + size
+    };
+    along(one.0, size.0, other.0, of.0) && along(one.1, size.1, other.1, of.1)
+}
+
 impl Settler {
     /// The next step towards the topmost goal.
     pub(super) fn step(&mut self, eyes: &Eyes<'_>, what: What) -> Step {
@@ -220,7 +228,8 @@ impl Settler {
         if self.blocked > BLOCKED_MOST {
             return Err(Step::Failed);
         }
-        let moved = |heading: (i32, i32)| heading.0.abs_diff(to.0).max(heading.1.abs_diff(to.1)) > 2 * UNITS_PER_TILE as u32;
+        let moved =
+            |heading: (i32, i32)| heading.0.abs_diff(to.0).max(heading.1.abs_diff(to.1)) > 2 * UNITS_PER_TILE as u32;
         let on_the_way = self.heading.is_some_and(|heading| !moved(heading) || self.blocked > 0);
         if eyes.walking && on_the_way {
             return Err(Step::Rest);
@@ -295,7 +304,9 @@ impl Settler {
 
     fn has_tool(&self, tool: Option<&str>) -> bool {
         let content = &self.commons.content;
-        let held = |tool: &str| content.items.iter().any(|(name, it)| it.tool.as_deref() == Some(tool) && self.account.has(name) > 0);
+        let held = |tool: &str| {
+            content.items.iter().any(|(name, it)| it.tool.as_deref() == Some(tool) && self.account.has(name) > 0)
+        };
         tool.is_none_or(held)
     }
 
@@ -400,13 +411,15 @@ impl Settler {
             u16::try_from(i32::from(tile) + rng.random_range(-2..=2) - side / 2).unwrap_or(0)
         };
         let at = (along(x, width, &mut self.rng), along(y, height, &mut self.rng));
-        let covered = |tile: (u16, u16)| {
-            let reach = |from: u16, side: i32| from..from.saturating_add(side as u16);
-            reach(at.0, width).contains(&tile.0) && reach(at.1, height).contains(&tile.1)
+        let covered = |tile: (u16, u16)| overlap(at, (width, height), tile, (1, 1));
+        let stands = |seen: &super::eyes::Seen<'_>| {
+            let side =
+                |at: usize| seen.view.detail.first().and_then(|it| i32::try_from(*it.get(at)?).ok()).unwrap_or(1);
+            overlap(at, (width, height), seen.tile(), (side(0), side(1)))
         };
         let naturals = self.commons.naturals((eyes.island, at.0 / CHUNK, at.1 / CHUNK)).ok_or(Step::Rest)?;
-        let free = !naturals.iter().any(|(tile, _)| covered(*tile))
-            && !eyes.all(kind::FACILITY).any(|seen| covered(seen.tile()));
+        let free =
+            !naturals.iter().any(|(tile, _)| covered(*tile)) && !eyes.all(kind::FACILITY).any(|seen| stands(&seen));
         if !free {
             let goal = self.goals.last_mut().ok_or(Step::Failed)?;
             goal.tries += 1;
@@ -508,8 +521,14 @@ impl Settler {
     }
 
     fn saying(&mut self) -> String {
-        const SAYINGS: [&str; 6] =
-            ["Hello!", "Has anybody seen flint?", "Mind the wolves.", "My hearth is lit.", "Who trades wood?", "Fine day."];
+        const SAYINGS: [&str; 6] = [
+            "Hello!",
+            "Has anybody seen flint?",
+            "Mind the wolves.",
+            "My hearth is lit.",
+            "Who trades wood?",
+            "Fine day.",
+        ];
         SAYINGS[self.below(SAYINGS.len() as u32) as usize].to_owned()
     }
 }

@@ -13,7 +13,7 @@ use crate::game::{kind, pose, thing};
 use crate::protocol::{Act, UNITS_PER_TILE};
 
 /// What was chosen is less useful for so long.
-const AGAIN: Duration = Duration::from_secs(25);
+const AGAIN: Duration = Duration::from_secs(45);
 /// Others are neighbours within this distance, in units.
 pub(super) const NEAR: u32 = 14 * UNITS_PER_TILE as u32;
 /// Below this health a bot thinks of food first, in percent.
@@ -45,12 +45,13 @@ impl Settler {
         let item = ["wood", "stone", "berry", "fibre", "clay", "herb", "flint"][self.below(7) as usize];
         options.push((25, What::Gather { item: item.to_owned(), left: 4 + u64::from(self.below(6)) }));
         if self.health >= 70 {
-            options.push((if self.account.has("spear") > 0 { 34 } else { 18 }, What::Hunt { item: None, target: None }));
+            options
+                .push((if self.account.has("spear") > 0 { 34 } else { 18 }, What::Hunt { item: None, target: None }));
         }
         let others = self.commons.other_islands(eyes.island);
         if !others.is_empty() {
             let island = others[self.below(others.len() as u32) as usize];
-            options.push((5, What::Sail { island }));
+            options.push((14, What::Sail { island }));
         }
         options
     }
@@ -118,8 +119,8 @@ impl Settler {
             .filter(|seen| seen.id != self.me && seen.view.pose != pose::FIGHTS && eyes.away(seen.place) < NEAR)
             .map(|seen| seen.id)
             .collect();
-        options.push((10, What::Say { channel: if self.people.in_party() && self.below(2) == 0 { 1 } else { 0 } }));
-        options.push((3, What::Say { channel: 2 }));
+        options.push((24, What::Say { channel: if self.people.in_party() && self.below(2) == 0 { 1 } else { 0 } }));
+        options.push((8, What::Say { channel: 2 }));
         if self.people.in_party() {
             options.push((2, What::Leave));
             if self.people.leads(self.me) {
@@ -132,7 +133,7 @@ impl Settler {
             options.extend(fought.map(|battle| (30, What::Join { battle: battle.id })));
         }
         if let Some(met) = self.people.met(&neighbours, self.rng.random()) {
-            options.push((10, What::Gift { player: met }));
+            options.push((22, What::Gift { player: met }));
         }
         if neighbours.is_empty() {
             return;
@@ -193,7 +194,7 @@ impl Settler {
     /// An act was refused.
     pub(super) fn refused(&mut self, act: &Act, code: &str, eyes: &Eyes<'_>) {
         match act {
-            Act::Gather { x, y } if code == codes::MISSING => {
+            Act::Gather { x, y } if code == codes::MISSING || code == "owned" => {
                 self.spent.insert((eyes.island, *x, *y), eyes.now);
                 return;
             }

@@ -264,9 +264,8 @@ fn a_natural_object_that_is_used_up_is_left_for_another() {
 #[test]
 fn meat_is_roasted_at_a_hearth_that_is_lit_first() {
     let mut scene = Scene::new();
-    let hearth = |state| {
-        Body::Thing(Thing::Facility { facility: "hearth".to_owned(), state, builder: ME, extent: (2, 2, 0) })
-    };
+    let hearth =
+        |state| Body::Thing(Thing::Facility { facility: "hearth".to_owned(), state, builder: ME, extent: (2, 2, 0) });
     scene.settle_in(&[("meat", 1), ("wood", 3)]);
     scene.show(&[(8, (27, 24), hearth(0))]);
     scene.want(What::Craft { recipe: "roast".to_owned() });
@@ -430,14 +429,8 @@ fn one_is_not_in_two_places() {
 fn a_settler_left_to_itself_tries_most_of_what_there_is() {
     let mut scene = Scene::new();
     let player = |name: &str| Body::Player(Player { name: name.to_owned(), hue: 0, health: 100, party: 0, battle: 0 });
-    let goat = crate::game::animal::Animal {
-        species: "goat".to_owned(),
-        hue: 0,
-        pose: 0,
-        health: 100,
-        herd: 1,
-        battle: 0,
-    };
+    let goat =
+        crate::game::animal::Animal { species: "goat".to_owned(), hue: 0, pose: 0, health: 100, herd: 1, battle: 0 };
     let seen = [(ME, (24, 24), player("me")), (43, (26, 24), player("Mina")), (77, (25, 27), Body::Animal(goat))];
     scene.show(&seen);
     scene.settle_in(&[("wood", 40), ("stone", 20), ("berry", 9), ("meat", 3)]);
@@ -462,7 +455,8 @@ fn a_settler_left_to_itself_tries_most_of_what_there_is() {
     }
     let report = scene.commons.snapshot();
     let tried: Vec<&str> = report.acts.keys().map(String::as_str).collect();
-    for op in ["gather", "craft", "build", "claim", "attack", "trade", "gift", "invite", "chat", "sail", "put", "look"] {
+    for op in ["gather", "craft", "build", "claim", "attack", "trade", "gift", "invite", "chat", "sail", "put", "look"]
+    {
         assert!(tried.contains(&op), "{op} is never tried: {tried:?}");
     }
     assert!(tried.iter().all(|op| ACTS.contains(op)) && walks > 0);
