@@ -407,7 +407,7 @@ pub struct BenchDay {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub threads: u16,
     /// How long the day is, in seconds of the world's time: a minute for an hour
-    #[arg(long, default_value_t = 1_440, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, default_value_t = commands::bench_world::day::DAY_S, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: u64,
     /// Print the result as JSON on the last line
     #[arg(long)]

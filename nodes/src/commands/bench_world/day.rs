@@ -28,7 +28,7 @@ use crate::zoo::dens::{self, Dens, Moment, Struck};
 use crate::zoo::habitats::{self, HabitatId};
 
 /// The length of a day, in seconds of the world's time.
-pub(super) const DAY_S: u64 = 1_440;
+pub const DAY_S: u64 = 1_440;
 /// Between two ticks, in milliseconds.
 const TICK_MS: u64 = 200;
 /// The second of the calendar at which the day begins.
