@@ -6,9 +6,8 @@
 //!
 //! How calls are answered:
 //! - `battle.open` is idempotent by its number. The opener is trusted from its owner, who calls; the target is taken from
-//!   its own. A target that fights already in battle N is not taken: if N is here the opener joins it; the answer is N in any
-//!   case, and an opener that is answered another number than it asked for MUST join there by `battle.join` (at the node that
-//!   shows battle N), which is harmless where it has joined already.
+//!   its own. A target that fights already in battle N is not taken: the opener joins N, here or at the colosseum that looks
+//!   after it, and the answer is N. So whoever is answered a number is in that battle.
 //! - `battle.join` of a member gives it its place back, with the wounds that it has.
 //! - `battle.resume` answers nothing when the battle is here, `missing` when it is over or never was, and `busy` while the
 //!   directory still knows its former owner, or another has it: look where its object is, or ask again.
@@ -33,7 +32,7 @@ use bytes::Bytes;
 use estate::post::Claimant;
 use estate::transaction::Transactions;
 use mesh::tasks::Tasks;
-use mesh::{CallRefusal, IncomingCall, Mesh, NodeId};
+use mesh::{CallRefusal, IncomingCall, Mesh, NodeId, Role};
 use prometheus::{IntCounterVec, IntGauge};
 use tokio::sync::{mpsc, oneshot};
 
@@ -141,6 +140,16 @@ impl Shared {
         Claimant { node: me.node.to_string(), incarnation: me.incarnation.0, claim }
     }
 
+    /// The owner for whom a caller speaks: itself, or, if it is a colosseum, whoever asked it.
+    fn speaks_for(&self, from: &Life, owner: &NodeId) -> Result<Life, CallRefusal> {
+        let peers = self.mesh.peers();
+        let is_colosseum = peers.get(&from.0).is_some_and(|peer| peer.record.role == Role::Colosseum);
+        match peers.get(owner) {
+            Some(peer) if is_colosseum => Ok((owner.clone(), peer.record.incarnation.0)),
+            _ => is_owner(from, owner).map(|()| from.clone()),
+        }
+    }
+
     /// Whether a life of a node is over, for the directory.
     pub(crate) fn is_gone(&self, (node, life): &Life) -> bool {
         let me = self.mesh.me();
@@ -240,9 +249,9 @@ impl Flows {
             }
             name if name == BATTLE_JOIN.name => {
                 let BattleJoin { battle, fighter } = unpack(body)?;
-                is_owner(&from, &fighter.node)?;
-                let event = Event::Join(fighter, from.1);
-                self.happens(battle, from, event).await.map(nothing)
+                let owner = self.shared.speaks_for(&from, &fighter.node)?;
+                let event = Event::Join(fighter, owner.1);
+                self.happens(battle, owner, event).await.map(nothing)
             }
             name if name == BATTLE_ACT.name => {
                 let BattleAct { battle, actor, blow, target, cause } = unpack(body)?;

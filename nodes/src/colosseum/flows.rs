@@ -12,7 +12,7 @@ use estate::goods::promise::{self, What};
 use estate::goods::{Goods, GoodsEffect, Place};
 use estate::post::{self, Claim, Held};
 use estate::transaction::{OperationId, Request, TransactionError, Transactions};
-use mesh::{CallError, CallRefusal};
+use mesh::{CallError, CallRefusal, NodeId};
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -21,7 +21,8 @@ use super::hosted::{Hosting, room_of};
 use super::{ColosseumInput, Life, Reply, Reserved, Shared, keeper};
 use crate::game::combat::{Debt, Event, Room, Spoil};
 use crate::methods::living::{
-    BattleOpen, FIGHTER_FREED, FIGHTER_TAKE, Fighter, FighterFreed, FighterTake, Freed, Note, PEOPLE_NOTE,
+    BATTLE_JOIN, BATTLE_OPEN, BattleJoin, BattleOpen, FIGHTER_FREED, FIGHTER_TAKE, Fighter, FighterFreed, FighterTake,
+    Freed, Note, PEOPLE_NOTE,
 };
 use crate::methods::{pack, unpack};
 use crate::protocol::codes;
@@ -29,6 +30,13 @@ use crate::world_loop::WorldHandle;
 
 /// The first pause after a call that was not answered, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+
+/// How often somebody whose target fights already tries to join, and the pause in between: together less than the patience
+/// of whoever opens a battle.
+const JOINS: u32 = 6;
+const JOIN_PAUSE: Duration = Duration::from_millis(250);
+
+const _: () = assert!(JOINS as u128 * JOIN_PAUSE.as_millis() < BATTLE_OPEN.deadline_ms as u128);
 
 /// How often a spoil is tried to be paid: with the pauses, about ten minutes without documents.
 const PAYMENTS: u32 = 120;
@@ -91,12 +99,42 @@ impl Flows {
         Ok(number)
     }
 
-    /// The target fights already: if that battle is here the opener joins it, else it goes on elsewhere.
+    /// The target fights already: the opener joins that battle, wherever it is.
     async fn join_other(&self, other: u64, from: Life, opener: Fighter) -> Result<u64, CallRefusal> {
-        let event = Event::Join(opener, from.1);
-        match self.happens(other, from, event).await {
-            Err(refusal) if refusal.code != codes::MISSING => Err(refusal),
-            _ => Ok(other),
+        let mut last = CallRefusal::new(codes::BUSY, "the target is just being taken by another battle");
+        for _ in 0..JOINS {
+            let event = Event::Join(opener.clone(), from.1);
+            let answer = match self.happens(other, from.clone(), event).await {
+                Err(refusal) if refusal.code == codes::MISSING => self.join_elsewhere(other, &opener).await,
+                answer => answer,
+            };
+            match answer {
+                Ok(()) => return Ok(other),
+                // It is just beginning, or just over; in both cases that passes.
+                Err(refusal) if [codes::BUSY, codes::MISSING].contains(&refusal.code.as_str()) => last = refusal,
+                Err(refusal) => return Err(refusal),
+            }
+            sleep(JOIN_PAUSE).await;
+        }
+        Err(CallRefusal::new(codes::BUSY, last.text))
+    }
+
+    /// Has the colosseum that looks after a battle take the opener in.
+    async fn join_elsewhere(&self, battle: u64, opener: &Fighter) -> Result<(), CallRefusal> {
+        let missing = || CallRefusal::new(codes::MISSING, "nobody leads that battle");
+        let unread = |error: estate::document::DocumentError| CallRefusal::new(codes::UNAVAILABLE, error.to_string());
+        let found = post::find(&**self.shared.estate.store(), &key(battle)).await.map_err(unread)?;
+        let owner = found.and_then(|document| document.owner).ok_or_else(missing)?;
+        let node = NodeId::new(&owner.node).map_err(|_| missing())?;
+        if node == self.shared.mesh.me().node {
+            return Err(missing());
+        }
+        let join = BattleJoin { battle, fighter: opener.clone() };
+        match self.shared.mesh.call(&node, &BATTLE_JOIN, pack(&join)).await {
+            Ok(_) => Ok(()),
+            Err(CallError::Refused { refusal, .. }) => Err(refusal),
+            // If it came through, the room learns from the opener's owner that it is not there.
+            Err(error) => Err(CallRefusal::new(codes::UNAVAILABLE, error.to_string())),
         }
     }
 
@@ -161,8 +199,13 @@ impl Flows {
         let unread = |error: estate::document::DocumentError| CallRefusal::new(codes::UNAVAILABLE, error.to_string());
         let found = post::find(&**self.shared.estate.store(), &key(number)).await.map_err(unread)?;
         // Looked at before it is claimed, so that asking for battles that never were leaves nothing behind.
-        found.and_then(|document| room_of(&document.state)).ok_or_else(missing)?;
+        let found = found.ok_or_else(missing)?;
         let living = self.shared.owners.living().await;
+        if room_of(&found.state).is_none() {
+            // One that lives and has not saved anything yet is about to.
+            let begins = found.owner.is_some_and(|owner| !living.is_gone(&owner));
+            return Err(if begins { CallRefusal::new(codes::BUSY, "the battle is just beginning") } else { missing() });
+        }
         let held = self.claim(number, |owner| living.is_gone(owner)).await?;
         let Some(room) = room_of(&held.state) else {
             self.put_down(number, held).await;

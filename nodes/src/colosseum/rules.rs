@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use cartographer::geometry::ObjectId;
 use cartographer::world::{CellFrame, TickOutput};
-use mesh::CallRefusal;
+use mesh::{CallRefusal, NodeId};
 use tokio::sync::oneshot;
 
 use super::hosted::{Hosted, Hosting};
@@ -96,6 +96,10 @@ impl ColosseumRules {
         spawned.map_err(|error| CallRefusal::new(codes::MISSING, error.to_string()))?;
         hosted.take_stock(now);
         hosted.save(now);
+        // Owners learn who leads the battle now; one that is not in it any more says so.
+        for member in hosted.room.members().iter().filter(|member| member.stands()) {
+            self.shared.tell(number, &member.fighter.node, member.id(), member.fighter.health);
+        }
         self.coming.remove(&number);
         self.rooms.insert(number, hosted);
         // Owners may have gone while the battle was on its way.
@@ -209,11 +213,12 @@ impl Shared {
                 let name = |names: &[&'static str], index: u8| names.get(usize::from(index)).copied().unwrap_or("?");
                 self.exchanges.with_label_values(&[name(&BLOWS, *blow), name(&REACTIONS, *reaction)]).inc();
             }
-            Effect::Told { node, object, health } => {
-                let told = FighterTold { battle: number, object: *object, health: *health };
-                self.mesh.send(node, &FIGHTER_TOLD, pack(&told));
-            }
+            Effect::Told { node, object, health } => self.tell(number, node, *object, *health),
         }
+    }
+
+    fn tell(&self, battle: u64, node: &NodeId, object: ObjectId, health: u8) {
+        self.mesh.send(node, &FIGHTER_TOLD, pack(&FighterTold { battle, object, health }));
     }
 }
 

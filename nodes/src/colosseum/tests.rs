@@ -9,10 +9,12 @@ use estate::goods::transfer::{Leg, transfer};
 use estate::goods::{Goods, Place};
 use estate::player::{self, Birth};
 use estate::store::memory::Rates;
+use estate::store::{Store, WriteOptions};
 use estate::transaction::OperationId;
 use mesh::Role;
 use tokio::time::Duration;
 
+use super::flows;
 use crate::game::combat::blow;
 use crate::methods::living::Freed;
 
@@ -180,9 +182,10 @@ async fn two_who_attack_the_same_beast_are_in_one_battle() {
     let number = zoo.battle_of(scene.boar);
     assert_eq!(both, (Ok(number), Ok(number)), "both are told the one battle");
     let (arena, late, who) = if number == 21 { (here, &other, friend) } else { (there, front, scene.hero) };
-    assert_eq!(arena.shown(number).await.expect("a battle").1.members.len(), 2, "the late one has to join there");
-    late.join(arena, number, who).await.expect("joined");
-    // At the same colosseum one is in by opening alone.
+    let members = arena.shown(number).await.expect("a battle").1.members;
+    assert_eq!(members.len(), 3, "both are in it, wherever they asked: {members:?}");
+    let act = late.act(arena, number, who, blow::GUARD, who).await;
+    assert_eq!(act, Ok(()), "its own node speaks for it");
     assert_eq!(other.open(arena, 23, third, zoo, scene.boar).await, Ok(number));
     assert_eq!(arena.shown(number).await.expect("a battle").1.members.len(), 4);
     assert!(here.shown(23).await.is_none() && there.shown(23).await.is_none());
@@ -251,8 +254,22 @@ async fn a_colosseum_that_slept_too_long_drops_what_another_has_taken_over() {
     assert_eq!((front.freed(scene.hero).len(), zoo.freed(scene.boar).len()), (0, 0));
 }
 
-/// Has the boar fall while nobody takes it back, so that its loot is paid and it is still to be freed; then the room dies
-/// and goes on elsewhere.
+/// Has the document of a battle forget that the boar's loot was paid, as though the room had died before it could save that.
+async fn forget_payment(scene: &Scene, battle: u64) {
+    let store = &scene.district.store;
+    let stored = store.get(&flows::key(battle)).await.expect("read").expect("a document");
+    let mut document: serde_json::Value = serde_json::from_slice(&stored.value).expect("JSON");
+    let spoils = &mut document["state"]["room"]["spoils"];
+    assert_eq!(*spoils, serde_json::json!([]), "it is paid");
+    *spoils = serde_json::json!([{
+        "animal": BOAR, "player": HERO, "node": "frontend-1", "goods": { "meat": 4, "hide": 2 }, "experience": 30,
+    }]);
+    let value = serde_json::to_vec(&document).expect("JSON").into();
+    store.replace(&flows::key(battle), value, stored.version, WriteOptions::default()).await.expect("written");
+}
+
+/// Has the boar fall while nobody takes it back, so that its loot is paid and it is still to be freed; then the room dies,
+/// even before it could save that it has paid, and goes on elsewhere.
 async fn loot_once(prepare: impl AsyncFnOnce(&Scene), faults: Option<u64>) -> Scene {
     let scene = Scene::new(2).await;
     let (front, zoo) = (&scene.front, &scene.zoo);
@@ -268,6 +285,7 @@ async fn loot_once(prepare: impl AsyncFnOnce(&Scene), faults: Option<u64>) -> Sc
     until("the zoo is asked to take the boar back", async || zoo.kept().asked_back > 0).await;
     assert_eq!(zoo.battle_of(scene.boar), 9, "it does not");
     dies.tasks.stop();
+    forget_payment(&scene, 9).await;
     until("it goes on", async || zoo.resume(goes_on, 9).await.is_ok()).await;
     zoo.kept().mute = false;
     until("the boar is given back", async || zoo.freed(scene.boar) == [(0, Freed::Defeated)]).await;

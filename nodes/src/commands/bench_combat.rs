@@ -66,7 +66,10 @@ struct Tally {
     seen: Option<Histogram<u64>>,
     /// Calls with commands, by how they were answered.
     answers: BTreeMap<String, u64>,
+    /// Exchanges seen, by all watchers together.
     exchanges: u64,
+    /// It is over: watchers may go.
+    over: bool,
     /// Packets in which something was missing: see [`watchers`].
     apart: u64,
     gaps: u64,
@@ -131,26 +134,27 @@ pub async fn run(bench: BenchCombat) -> Result<()> {
     while !lock(&tally).under_way.is_empty() && Instant::now() < late {
         sleep(Duration::from_millis(10)).await;
     }
-    let tally = std::mem::take(&mut *lock(&tally));
-    report(&bench, &tally, watchers);
+    let measured = std::mem::replace(&mut *lock(&tally), Tally { over: true, ..Tally::default() });
+    report(&bench, &measured, watchers);
     ground.leave().await;
-    if tally.apart > 0 || !tally.under_way.is_empty() || tally.exchanges == 0 {
-        bail!("{} packets apart, {} exchanges not seen by everybody", tally.apart, tally.under_way.len());
+    if measured.apart > 0 || !measured.under_way.is_empty() || measured.exchanges == 0 {
+        let (apart, unseen) = (measured.apart, measured.under_way.len());
+        bail!("{apart} packets in which something was missing, {unseen} exchanges not seen by everybody");
     }
     Ok(())
 }
 
 fn report(bench: &BenchCombat, tally: &Tally, watchers: usize) {
+    let exchanges = tally.exchanges / watchers.max(1) as u64;
     let (latency, commands, longest) = tally
         .seen
         .as_ref()
         .map_or_else(Default::default, |seen| (Percentiles::of(seen), seen.len(), seen.max() as f64 / 1_000.0));
     eprintln!(
         "from command to every watcher: p50 {:.1} ms, p99 {:.1} ms, longest {longest:.1} ms ({commands} commands); \
-         {} exchanges in {} battles; {} packets apart, {} not seen by everybody, {} gaps; refused: {:?}",
+         {exchanges} exchanges in {} battles; {} packets apart, {} not seen by everybody, {} gaps; refused: {:?}",
         latency.p50,
         latency.p99,
-        tally.exchanges,
         tally.battles,
         tally.apart,
         tally.under_way.len(),
@@ -160,7 +164,7 @@ fn report(bench: &BenchCombat, tally: &Tally, watchers: usize) {
     if bench.json {
         let figures = json!({
             "exchange_ms": { "p50": latency.p50, "p99": latency.p99, "max": longest },
-            "commands": commands, "exchanges": tally.exchanges, "battles": tally.battles, "apart": tally.apart,
+            "commands": commands, "exchanges": exchanges, "battles": tally.battles, "apart": tally.apart,
             "unseen": tally.under_way.len(), "gaps": tally.gaps, "refused": tally.answers, "watchers": watchers,
             "member_nodes": 4, "real": ["colosseum", "frontends", "watching clients"],
             "doubles": ["owners of the members"],

@@ -7,24 +7,27 @@
 //! same battle goes on the same wherever it is run. Health is NEVER below 0 or above 100, exchanges are numbered without
 //! gaps, and who has fallen or left NEVER acts again.
 
+mod member;
+mod words;
+
 mod mind;
 mod plan;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use cartographer::geometry::{IslandId, ObjectId, Place};
-use mesh::NodeId;
 use serde::{Deserialize, Serialize};
 
 use super::battle::{Battle, Exchange, SHOWN};
 use super::content::{Content, Tuning};
 use crate::methods::living::{Fighter, Freed};
-use crate::protocol::codes;
 
+pub use member::Member;
 pub use plan::Chance;
+pub use words::{Debt, Effect, Event, Refused, Spoil};
 
 /// Members of one battle, at most, counting those who are still to be given back.
 pub const MEMBERS: usize = 32;
@@ -76,176 +79,6 @@ pub mod reaction {
     pub const GETS_AWAY: u8 = 5;
     /// Of a flight: is held.
     pub const HELD: u8 = 6;
-}
-
-/// One who fights. Times are in milliseconds of the clock of whoever runs the room.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Member {
-    /// Who; its health is the room's.
-    pub fighter: Fighter,
-    /// Which life of the owner's node has it.
-    pub life: u64,
-    /// When it will have all its stamina again.
-    rested_ms: u64,
-    /// Until when it guards.
-    guard_ms: u64,
-    /// From when on it may act again.
-    ready_ms: u64,
-    /// Who struck it last.
-    struck_by: Option<ObjectId>,
-    /// Who has struck it.
-    strikers: Vec<ObjectId>,
-    /// Flights that failed.
-    tries: u8,
-    /// Since when its owner is gone.
-    away_ms: Option<u64>,
-    /// How the battle ended for it. From then on it only waits to be given back.
-    end: Option<Freed>,
-}
-
-impl Member {
-    fn new(fighter: Fighter, life: u64, now: u64) -> Member {
-        let fighter = Fighter { health: fighter.health.min(100), ..fighter };
-        Member {
-            fighter,
-            life,
-            rested_ms: now,
-            guard_ms: 0,
-            ready_ms: now,
-            struck_by: None,
-            strikers: Vec::new(),
-            tries: 0,
-            away_ms: None,
-            end: None,
-        }
-    }
-
-    /// Who.
-    pub fn id(&self) -> ObjectId {
-        self.fighter.object
-    }
-
-    /// True while it fights.
-    pub fn stands(&self) -> bool {
-        self.end.is_none()
-    }
-
-    /// How the battle ended for it, if it has.
-    pub fn end(&self) -> Option<Freed> {
-        self.end
-    }
-
-    fn guards(&self, now: u64) -> bool {
-        self.guard_ms > now
-    }
-}
-
-/// What the defeat of an animal gives to one who fought it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spoil {
-    /// The animal.
-    pub animal: ObjectId,
-    /// Who gets it.
-    pub player: ObjectId,
-    /// Who owns the player, to tell it.
-    pub node: NodeId,
-    /// What, by item.
-    pub goods: BTreeMap<String, u64>,
-    /// What the player learns.
-    pub experience: u64,
-}
-
-/// What is owed for a battle, until [`Event::Settled`] says that it is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Debt {
-    /// A spoil is to be paid.
-    Spoil {
-        /// Of which animal.
-        animal: ObjectId,
-        /// To whom.
-        player: ObjectId,
-    },
-    /// A member is to be given back to its owner.
-    Member(ObjectId),
-}
-
-/// What happens to a room.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Somebody comes, or comes back from another node.
-    Join(Fighter, u64),
-    /// Somebody is taken out.
-    Leave(ObjectId),
-    /// A fighter's command.
-    Act {
-        /// Who.
-        actor: ObjectId,
-        /// One of [`blow`].
-        blow: u8,
-        /// Whom.
-        target: ObjectId,
-        /// The command's number.
-        cause: u64,
-    },
-    /// A tick: commands that waited are carried out, animals act, grace and patience end.
-    Tick,
-    /// The lives of nodes that are there; owners of all others are gone.
-    Living(Vec<(NodeId, u64)>),
-    /// A debt is settled.
-    Settled(Debt),
-}
-
-/// What is to be done at once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// An exchange took place; the view shows it.
-    Exchange(Exchange),
-    /// A member's health has changed: its owner is told.
-    Told {
-        /// The owner's node.
-        node: NodeId,
-        /// Who.
-        object: ObjectId,
-        /// Its health.
-        health: u8,
-    },
-}
-
-/// Why something cannot be done. Nothing has changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// The last blow is too short a time ago.
-    #[error("it has been too short a time since the last blow")]
-    TooSoon,
-    /// The actor or its target is not (any more) in this battle, or the battle is over.
-    #[error("no such fighter stands in this battle")]
-    Missing,
-    /// No place is left.
-    #[error("the battle is full")]
-    Full,
-    /// It has no health left to fight.
-    #[error("it has been defeated")]
-    Defeated,
-    /// One does not strike one's own side, and there is no such blow.
-    #[error("that cannot be struck, or not so")]
-    Forbidden,
-    /// It is being given back from this battle at this moment.
-    #[error("it is just leaving this battle")]
-    Busy,
-}
-
-impl Refused {
-    /// What clients are told.
-    pub fn code(self) -> &'static str {
-        match self {
-            Refused::TooSoon => codes::TOO_SOON,
-            Refused::Missing => codes::MISSING,
-            Refused::Full => codes::FULL,
-            Refused::Defeated => codes::DEFEATED,
-            Refused::Forbidden => codes::FORBIDDEN,
-            Refused::Busy => codes::BUSY,
-        }
-    }
 }
 
 /// A command that was accepted and waits for its exchange.

@@ -24,7 +24,9 @@ pub(super) async fn start(url: &str, ticket: &str, tally: Shared, tasks: &Tasks)
     let (ready, is_ready) = oneshot::channel();
     let mut watcher = Watcher { tally, sight: Sight::new(), last: FxHashMap::default(), ready: Some(ready) };
     tasks.spawn(async move {
-        if let Err(error) = watcher.watch(connection).await {
+        if let Err(error) = watcher.watch(connection).await
+            && !lock(&watcher.tally).over
+        {
             eprintln!("a watcher has stopped: {error:#}");
         }
     });

@@ -1,6 +1,9 @@
 //! Battles of made-up fighters: what is refused, what comes of blows, who gets what, and what never happens.
 
+use mesh::NodeId;
+
 use super::*;
+use crate::protocol::codes;
 
 const BATTLE: u64 = 77;
 const HERO: ObjectId = ObjectId(1);
