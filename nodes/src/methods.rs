@@ -166,6 +166,21 @@ mod tests {
     }
 
     #[test]
+    fn goods_without_stacks_come_over_with_their_uniques() {
+        use estate::goods::{Goods, Serial, Unique};
+        let op = estate::transaction::OperationId(7);
+        let axe = Unique { item: "axe".parse().unwrap(), data: serde_json::Map::new() };
+        let axe = Goods::unique(Serial { op, index: 0 }, axe);
+        for goods in [Goods::default(), Goods::stack("wood".parse().unwrap(), 3), axe] {
+            assert_eq!(unpack::<Goods>(&pack(&goods)).unwrap(), goods);
+            let what = living::GardenWhat::Put { object: ObjectId(1), goods };
+            let ask = living::GardenAsk { op, player: ObjectId(2), island: IslandId(3), what };
+            assert_eq!(unpack::<living::GardenAsk>(&pack(&ask)).unwrap(), ask);
+        }
+        assert_eq!(serde_json::to_string(&Goods::default()).unwrap(), "{}", "documents leave out what is empty");
+    }
+
+    #[test]
     fn cells_become_runs_row_by_row() {
         let cell = |island, x, y| Cell::new(IslandId(island), x, y);
         let cells =

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::ser::SerializeStruct as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::{ItemName, Serial};
@@ -57,15 +58,32 @@ impl Limits {
 }
 
 /// Goods: a bag's content and what is moved alike.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Goods {
     /// How many there are of what is counted. Nothing is never an entry.
-    #[serde(deserialize_with = "stacks", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(deserialize_with = "stacks")]
     pub stacks: BTreeMap<ItemName, u64>,
     /// What is one of its kind.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub uniques: BTreeMap<Serial, Unique>,
+}
+
+/// Documents leave out what is empty. In the calls between nodes a field is told by its place alone, so there all stand.
+impl Serialize for Goods {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let whole = !serializer.is_human_readable();
+        let (stacks, uniques) = (whole || !self.stacks.is_empty(), whole || !self.uniques.is_empty());
+        let mut fields = serializer.serialize_struct("Goods", usize::from(stacks) + usize::from(uniques))?;
+        match stacks {
+            true => fields.serialize_field("stacks", &self.stacks)?,
+            false => fields.skip_field("stacks")?,
+        }
+        match uniques {
+            true => fields.serialize_field("uniques", &self.uniques)?,
+            false => fields.skip_field("uniques")?,
+        }
+        fields.end()
+    }
 }
 
 /// Reads stacks; an entry of nothing is as good as none.

@@ -317,7 +317,13 @@ impl Person {
 
     /// Does something under this number.
     pub async fn act_as(&mut self, number: u64, act: Act) -> Reply {
-        match self.commands(Command::Act { number, act }).await {
+        let seq = self.says(Command::Act { number, act });
+        self.reply_to(seq).await
+    }
+
+    /// Waits for what became of an act that was begun.
+    pub async fn reply_to(&mut self, seq: u32) -> Reply {
+        match self.outcome(seq).await {
             Some(Outcome::Ok { .. }) => Reply::Done(0),
             Some(Outcome::Made { number }) => Reply::Done(number),
             Some(Outcome::Refused { code, text, .. }) => Reply::Refused(code, text),
@@ -431,6 +437,10 @@ impl Person {
     /// Sends a command and waits for what becomes of it; nothing if the connection is lost first.
     pub async fn commands(&mut self, command: Command) -> Option<Outcome> {
         let seq = self.says(command);
+        self.outcome(seq).await
+    }
+
+    async fn outcome(&mut self, seq: u32) -> Option<Outcome> {
         let until = Instant::now() + Duration::from_millis(ANSWER_MS);
         while Instant::now() < until {
             self.look();

@@ -31,7 +31,7 @@ fn an_act_whose_frontend_dies_under_it_is_asked_again_elsewhere_and_happens_once
             let other = if here == "frontend-1" { "frontend-2" } else { "frontend-1" };
             let number = ann.next_number();
             let seq = ann.begins(gift(bob.player));
-            village.passes(Duration::from_millis(death * 12)).await;
+            village.passes(Duration::from_millis(death * 40)).await;
             village.kill(&here);
             ann.look();
             died_before += u64::from(!ann.seen.answers.contains_key(&seq));

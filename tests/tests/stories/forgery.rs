@@ -20,6 +20,7 @@ fn whoever_asks_for_what_is_not_theirs_to_do_is_refused_and_nothing_happens() {
         village.gives(&mut ann, "wood", 10).await;
         ann.waits_until("her wood", |seen| seen.carries("wood") == 10).await;
         let chest = ann.does(Act::Build { facility: "box".to_owned(), x: 30, y: 31, turned: 0 }).await;
+        ann.sees(kind::FACILITY, "box", |it| it.id == chest).await;
         ann.does(Act::Put { object: chest, wares: wares("wood", 6) }).await;
         eve.sees(kind::FACILITY, "box", |it| it.id == chest).await;
 
@@ -54,7 +55,13 @@ fn whoever_asks_for_what_is_not_theirs_to_do_is_refused_and_nothing_happens() {
         ann.does(Act::Claim {}).await;
         eve.walks_to(31, 28).await;
         assert_eq!(eve.is_refused(Act::Take { object: chest, wares: wares("wood", 1) }).await, codes::FORBIDDEN);
-        assert_eq!(eve.is_refused(Act::Demolish { object: chest }).await, codes::FORBIDDEN);
+        assert_eq!(eve.is_refused(Act::Look { object: chest }).await, codes::FORBIDDEN);
+        assert_ne!(eve.is_refused(Act::Demolish { object: chest }).await, "");
+        village.gives(&mut ann, "wood", 4).await;
+        ann.waits_until("more wood", |seen| seen.carries("wood") >= 4).await;
+        let empty = ann.does(Act::Build { facility: "box".to_owned(), x: 30, y: 29, turned: 0 }).await;
+        eve.sees(kind::FACILITY, "box", |it| it.id == empty).await;
+        assert_ne!(eve.is_refused(Act::Demolish { object: empty }).await, "");
         village.gives(&mut eve, "wood", 4).await;
         let there = Act::Build { facility: "box".to_owned(), x: 29, y: 28, turned: 0 };
         assert_ne!(eve.is_refused(there).await, "");
@@ -62,7 +69,9 @@ fn whoever_asks_for_what_is_not_theirs_to_do_is_refused_and_nothing_happens() {
         assert_ne!(eve.is_refused(Act::GiveUp {}).await, "");
 
         assert_eq!(count(&ann.looks_into(chest).await, "wood"), 6);
-        assert_eq!((village.carried(eve.player, "wood"), village.holds("wood")), (4, 10));
+        assert!(eve.seen.thing(empty).is_some() && eve.seen.thing(chest).is_some());
+        assert_eq!((village.carried(eve.player, "wood"), village.carried(ann.player, "wood")), (4, 0));
+        assert_eq!(village.holds("wood"), 10);
     });
 }
 

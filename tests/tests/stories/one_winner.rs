@@ -9,8 +9,11 @@ use tests::village::{Land, Person, Plan, Reply, Village, story};
 /// Trees with one stroke each.
 const TREES: u16 = 6;
 
-/// How often both reach into the box.
-const GRABS: u64 = 6;
+/// Tiles on which both build.
+const TILES: u16 = 5;
+
+/// How often goods are taken out of the box.
+const GRABS: u64 = 4;
 
 async fn two_people(village: &mut Village) -> (Person, Person) {
     let mut ann = village.person("Ann", 1, 30, 30).await;
@@ -69,41 +72,68 @@ fn two_who_want_the_last_stroke_of_a_tree_get_it_once() {
 }
 
 #[test]
-fn two_who_take_the_same_goods_out_of_a_box_get_them_once() {
+fn two_who_build_on_the_same_tile_or_claim_the_same_land_do_it_once() {
+    let plan = Plan::new([Land::meadow(1, "green", 64, 64)]).with(Role::Garden, 3);
+    story(plan, async |village| {
+        let cost = village.content.facilities["box"].takes["wood"];
+        let (mut ann, mut bob) = two_people(village).await;
+        for person in [&mut ann, &mut bob] {
+            village.gives(person, "wood", 100).await;
+            person.waits_until("wood", |seen| seen.carries("wood") == 100).await;
+        }
+        for tile in 0..TILES {
+            let build = Act::Build { facility: "box".to_owned(), x: 28 + tile, y: 31, turned: 0 };
+            one_has_won(&race(&mut ann, &mut bob, &build).await);
+            let carried = village.carried(ann.player, "wood") + village.carried(bob.player, "wood");
+            assert_eq!(carried, 200 - cost * (u64::from(tile) + 1), "the loser keeps the wood");
+        }
+        one_has_won(&race(&mut ann, &mut bob, &Act::Claim {}).await);
+        for person in [&mut ann, &mut bob] {
+            person
+                .waits_until("all that was built", |seen| seen.named(kind::FACILITY, "box").len() == usize::from(TILES))
+                .await;
+        }
+    });
+}
+
+#[test]
+fn goods_that_are_taken_out_of_a_box_many_times_at_once_come_out_once() {
     story(Plan::new([Land::meadow(1, "green", 64, 64)]), async |village| {
         let (mut ann, mut bob) = two_people(village).await;
         village.gives(&mut ann, "wood", 4).await;
-        village.gives(&mut ann, "stone", 5 * GRABS).await;
+        village.gives(&mut ann, "stone", 5).await;
         village.gives(&mut ann, "axe", 1).await;
         ann.waits_until("what she was given", |seen| seen.carries("axe") == 1).await;
         let chest = ann.does(Act::Build { facility: "box".to_owned(), x: 30, y: 31, turned: 0 }).await;
         for person in [&mut ann, &mut bob] {
             person.sees(kind::FACILITY, "box", |it| it.id == chest).await;
         }
-
-        // An axe, which is one of its kind.
-        let axe: Vec<_> = ann.seen.wares.uniques.clone();
-        let axe = Wares { stacks: Vec::new(), uniques: axe };
-        ann.does(Act::Put { object: chest, wares: axe.clone() }).await;
-        one_has_won(&race(&mut ann, &mut bob, &Act::Take { object: chest, wares: axe }).await);
-        assert_eq!(village.carried(ann.player, "axe") + village.carried(bob.player, "axe"), 1);
-
-        // Stones, five at a time, which are all there are in it.
+        let axe = Wares { stacks: Vec::new(), uniques: ann.seen.wares.uniques.clone() };
         let stones = Wares { stacks: vec![("stone".to_owned(), 5)], uniques: Vec::new() };
-        for _ in 0..GRABS {
-            ann.does(Act::Put { object: chest, wares: stones.clone() }).await;
-            one_has_won(&race(&mut ann, &mut bob, &Act::Take { object: chest, wares: stones.clone() }).await);
-            assert_eq!(count(&bob.looks_into(chest).await, "stone"), 0);
-            let carried = village.carried(ann.player, "stone") + village.carried(bob.player, "stone");
-            assert_eq!(carried, 5 * GRABS);
-            // Whoever won gives them back to her.
-            let won = village.carried(bob.player, "stone");
-            if won > 0 {
-                let wares = Wares { stacks: vec![("stone".to_owned(), won)], uniques: Vec::new() };
-                bob.does(Act::Gift { player: ann.player, wares }).await;
-                ann.waits_until("her stones", |seen| seen.carries("stone") == 5 * GRABS).await;
+        for (item, wares, most) in [("axe", axe, 1), ("stone", stones, 5)] {
+            for _ in 0..GRABS {
+                ann.does(Act::Put { object: chest, wares: wares.clone() }).await;
+                assert_eq!(count(&ann.looks_into(chest).await, item), most);
+                // She reaches in several times at once, under different numbers, and somebody else does as well.
+                let take = Act::Take { object: chest, wares: wares.clone() };
+                let begun = [(); 4].map(|()| (ann.next_number(), ann.begins(take.clone())));
+                assert_eq!(bob.is_refused(take.clone()).await, codes::FORBIDDEN);
+                let mut out = 0;
+                for (number, seq) in begun {
+                    let mut reply = ann.reply_to(seq).await;
+                    if reply.code() == codes::UNKNOWN {
+                        reply = ann.insists(number, &take).await;
+                    }
+                    out += u64::from(reply.done());
+                }
+                if out == 0 {
+                    ann.does(take).await;
+                }
+                assert!(out <= 1, "{out} times {most} {item}");
+                assert_eq!(village.carried(ann.player, item), most);
+                assert_eq!(count(&ann.looks_into(chest).await, item), 0);
             }
         }
-        assert_eq!((village.holds("stone"), village.holds("axe")), (5 * GRABS, 1));
+        assert_eq!((village.holds("stone"), village.holds("axe")), (5, 1));
     });
 }
