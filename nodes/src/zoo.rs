@@ -29,7 +29,7 @@ use cartographer::geometry::{IslandId, ObjectId};
 use cartographer::terrain::Terrain;
 use estate::transaction::Transactions;
 use mesh::tasks::Tasks;
-use mesh::{CallRefusal, Incarnation, IncomingCall, Mesh, Role};
+use mesh::{CallRefusal, Incarnation, IncomingCall, Mesh, NodeId, Role};
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -74,8 +74,12 @@ pub enum ZooInput {
     Opened {
         /// The animal.
         animal: ObjectId,
-        /// The battle.
+        /// The battle in which it is, or may be without our knowing; none if it surely is in none.
         battle: Option<u64>,
+        /// Whether it surely is.
+        sure: bool,
+        /// The colosseum.
+        node: NodeId,
     },
     /// Another colosseum was asked to go on with a battle; `over`: there is nothing to go on with.
     Resumed {

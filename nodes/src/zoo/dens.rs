@@ -7,13 +7,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cartographer::geometry::{Cell, Epoch, ObjectId, Place};
+use cartographer::geometry::{Epoch, ObjectId, Place};
 use cartographer::ground::Ground;
 use cartographer::motion::Motion;
 use cartographer::terrain::Terrain;
 use serde_json::{Map, Value, json};
 
-use super::habitats::{HabitatId, cells};
+use super::habitats::HabitatId;
 use crate::game::animal::{Animal, AnimalId};
 use crate::game::minds::drives::{Drives, Goal};
 use crate::game::minds::lore::{Lore, What};
@@ -262,11 +262,6 @@ impl Dens {
             }
         }
         replaced
-    }
-
-    /// The cells that a habitat's animals see.
-    pub fn cells(&self, id: HabitatId) -> Vec<Cell> {
-        self.dens.get(&id).map_or(Vec::new(), |den| cells(&den.terrain, id))
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use cartographer::geometry::ObjectId;
+use mesh::calls::Outcome;
 use mesh::{CallError, CallRefusal, Incarnation, IncomingCall, NodeId, Role};
 use rand::RngCore;
 
@@ -21,8 +22,8 @@ use crate::game::{Body, GameWorld, kind, made_by, pose};
 use crate::load::Load;
 use crate::methods::animals::{ANIMAL_STRUCK, Struck};
 use crate::methods::living::{
-    BATTLE_OPEN, BATTLE_RESUME, BattleOpen, FIGHTER_FREED, FIGHTER_TAKE, FIGHTER_TOLD, Fighter, FighterFreed,
-    FighterTake, FighterTold, Freed,
+    BATTLE_LEAVE, BATTLE_OPEN, BATTLE_RESUME, BattleLeave, BattleOpen, FIGHTER_FREED, FIGHTER_TAKE, FIGHTER_TOLD,
+    Fighter, FighterFreed, FighterTake, FighterTold, Freed,
 };
 use crate::methods::{pack, unpack};
 use crate::protocol::codes;
@@ -277,13 +278,24 @@ impl ZooRules {
             if let Err(error) = &answer {
                 tracing::debug!(%error, hunter = hunter.0, player = player.0, "a battle was not opened");
             }
-            let battle = answer.ok().and_then(|body| unpack::<u64>(&body).ok());
-            handle.role(ZooInput::Opened { animal: hunter, battle }).await;
+            let (battle, sure) = match answer {
+                Ok(body) => (unpack::<u64>(&body).ok(), true),
+                // It may be in the room: the room is told that it is not.
+                Err(error) if error.outcome() == Outcome::Maybe => (Some(open.battle), false),
+                Err(_) => (None, false),
+            };
+            handle.role(ZooInput::Opened { animal: hunter, battle, sure, node: colosseum }).await;
         });
     }
 
-    /// A battle was opened for an animal, or not.
-    pub(super) fn opened(&mut self, world: &mut GameWorld, now: u64, animal: ObjectId, battle: Option<u64>) {
+    /// A battle was opened for an animal, or not. Returns the battle in which it is now.
+    pub(super) fn opened(
+        &mut self,
+        world: &mut GameWorld,
+        now: u64,
+        animal: ObjectId,
+        battle: Option<u64>,
+    ) -> Option<u64> {
         // The room may have taken, and even freed, the animal before its answer came.
         let waits = self.fights.opening.remove(&animal);
         if let Some(battle) = battle
@@ -293,6 +305,18 @@ impl ZooRules {
         {
             self.enter(world, now, animal, battle);
         }
+        self.fights.fighting.get(&animal).map(|fighting| fighting.battle)
+    }
+
+    /// Tells a room that an animal is not in its battle.
+    pub(super) fn not_in(&self, animal: ObjectId, battle: u64, node: NodeId) {
+        let leave = BattleLeave { battle, object: animal };
+        let shared = self.shared.clone();
+        self.shared.tasks.spawn(async move {
+            if let Err(error) = shared.mesh.call(&node, &BATTLE_LEAVE, pack(&leave)).await {
+                tracing::debug!(%error, animal = animal.0, "a battle was not told that an animal is not in it");
+            }
+        });
     }
 
     /// Once a second: refills what may be done, and asks for battles of which nothing is seen any more.

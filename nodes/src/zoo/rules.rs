@@ -403,7 +403,12 @@ impl Rules for ZooRules {
                 }
             }
             ZooInput::Call(call) => self.call(world, now, call),
-            ZooInput::Opened { animal, battle } => self.opened(world, now, animal, battle),
+            ZooInput::Opened { animal, battle, sure, node } => {
+                let entered = self.opened(world, now, animal, battle.filter(|_| sure));
+                if let Some(battle) = battle.filter(|battle| entered != Some(*battle)) {
+                    self.not_in(animal, battle, node);
+                }
+            }
             ZooInput::Resumed { battle, over } => self.resumed(world, now, battle, over),
             ZooInput::Struck { hunter, killed } => self.blow_landed(now, hunter, killed),
             // An error means that nobody waits any more.

@@ -113,3 +113,38 @@ pub(super) fn within_reach(one: Place, other: Place) -> bool {
     const REACH: u64 = 4 * 256;
     one.distance_squared(other) <= REACH * REACH
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::game::thing::Thing;
+
+    #[test]
+    fn a_shut_door_is_in_the_way_and_an_open_one_is_not() {
+        let content = Content::bundled();
+        let check = |name: &str, state, extent, expected| {
+            let facility = Thing::Facility { facility: name.to_owned(), state, builder: 1, extent };
+            assert_eq!(solid(&facility.view(), &content), expected, "{name} {state}");
+        };
+        check("door", 0, (1, 1, 0), Some((1, 1)));
+        check("door", thing::state::OPEN, (1, 1, 0), None);
+        check("hearth", thing::state::LIT, (2, 2, 1), Some((2, 2)));
+        check("hearth", thing::state::OPEN, (200, 255, 1), Some((16, 16)));
+        check("dream", 0, (1, 1, 0), None);
+        let bare = View { kind: kind::FACILITY, name: "hearth".to_owned(), ..View::default() };
+        assert_eq!(solid(&bare, &content), Some((2, 2)), "its size is the content's if it does not say");
+    }
+
+    #[test]
+    fn what_walks_by_another_clock_is_where_that_clock_says() {
+        let mut sights = Sights::default();
+        sights.offsets.insert(7, (250, 0));
+        sights.offsets.insert(8, (-250, 0));
+        assert_eq!((sights.theirs(7, 1_000), sights.theirs(8, 1_000), sights.theirs(9, 1_000)), (750, 1_250, 1_000));
+        assert_eq!((sights.theirs(7, 100), sights.theirs(8, u64::MAX)), (0, u64::MAX));
+        sights.learn(&PeerTable::default(), REMEMBER_MS - 1);
+        assert_eq!(sights.offsets.len(), 2, "clocks of the dead are remembered");
+        sights.learn(&PeerTable::default(), REMEMBER_MS);
+        assert!(sights.offsets.is_empty());
+    }
+}

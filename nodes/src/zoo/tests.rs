@@ -16,6 +16,7 @@ use crate::game::animal::AnimalId;
 use crate::game::minds::Minds;
 use crate::game::minds::lore::Lore;
 use crate::game::{Body, GameWorld};
+use crate::methods::animals::{ANIMAL_STRUCK, Struck};
 use crate::methods::living::{
     FIGHTER_FREED, FIGHTER_TAKE, FIGHTER_TOLD, Fighter, FighterFreed, FighterTake, FighterTold, Freed, Watch,
 };
@@ -290,6 +291,34 @@ async fn a_battle_takes_an_animal_and_gives_it_back_and_no_other_may() {
     assert_eq!(reserve.look(0, body).await, None);
     // Another takes its place when its time has come.
     reserve.until(|animals| animals.iter().any(|it| it.0 == object)).await;
+    reserve.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_blows_of_another_zoos_hunter_wound_and_kill_and_one_in_a_battle_is_safe_from_them() {
+    let reserve = Reserve::new(1).await;
+    reserve.show(1, true);
+    reserve.until(|animals| !animals.is_empty()).await;
+    let zoo = reserve.role(0);
+    let object = reserve.animals(0).await[0].0;
+    let health = move |world: &GameWorld| world.get(object).map(|real| real.view().health);
+    let struck = Struck { hunter: ObjectId(5), prey: object, harm: 30 };
+    let strike =
+        async || ask(zoo, ANIMAL_STRUCK.name, &struck).await.map(|body| unpack::<bool>(&body).expect("a bool"));
+    assert_eq!(strike().await, Ok(false));
+    let hurt = reserve.look(0, health).await.expect("it lives");
+    assert!((1..100).contains(&hurt), "{hurt} percent");
+    ask(zoo, FIGHTER_TAKE.name, &FighterTake { battle: 5, object }).await.expect("taken");
+    assert_eq!(strike().await.expect_err("in a battle").code, "in_battle");
+    let freed = FighterFreed { battle: 5, object, health: hurt, how: Freed::Left };
+    ask(zoo, FIGHTER_FREED.name, &freed).await.expect("freed");
+    let mut blows = 0;
+    while strike().await == Ok(false) {
+        blows += 1;
+        assert!(blows < 10, "it does not die");
+    }
+    assert_eq!(reserve.look(0, health).await, None);
+    assert_eq!(strike().await.expect_err("it is dead").code, "missing");
     reserve.stop().await;
 }
 
