@@ -32,7 +32,7 @@ pub(super) struct People {
     pub(super) trade_since: Option<Instant>,
     /// The round at which one's own offer was made, by trade.
     offered: Option<u64>,
-    consented: Option<(u64, u64)>,
+    pub(super) consented: Option<(u64, u64)>,
     met: BTreeSet<u64>,
     names: BTreeMap<u64, String>,
 }
