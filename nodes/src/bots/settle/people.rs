@@ -87,13 +87,11 @@ impl Settler {
                 }
                 self.people.trade = Some(state.clone());
             }
-            1 => {
-                // Told once more after a new welcome, it is not done once more.
-                if known {
-                    self.commons.report().trades_done += 1;
-                    self.account.change(&counts(&state.theirs.wares), &counts(&state.mine.wares), now);
-                    self.people.trade = None;
-                }
+            // Told once more after a new welcome, it is not done once more.
+            1 if known => {
+                self.commons.report().trades_done += 1;
+                self.account.change(&counts(&state.theirs.wares), &counts(&state.mine.wares), now);
+                self.people.trade = None;
             }
             _ if known => self.people.trade = None,
             _ => {}
