@@ -193,6 +193,13 @@ impl Settler {
         if let Some(act) = self.deal(eyes) {
             return self.ask(eyes, act);
         }
+        // Who trades stays with the other.
+        if let Some(other) = self.people.trade.as_ref().and_then(|trade| eyes.one(trade.other)) {
+            return match self.near(eyes, other.place, 1) {
+                Err(goals::Step::Walk(to)) => Wish::Walk(to),
+                _ => Wish::Rest,
+            };
+        }
         self.pursue(eyes)
     }
 

@@ -138,6 +138,7 @@ macro_rules! acts {
                 }
             }
 
+            #[allow(clippy::redundant_closure_call, reason = "so that `?` ends the reading of one act's arguments")]
             /// Reads the arguments of the act called `op`, `count` of them; `None` if no act is called so.
             pub(super) fn read(
                 reader: &mut Reader<'_>,

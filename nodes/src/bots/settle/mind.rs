@@ -42,9 +42,11 @@ impl Settler {
     fn options(&mut self, eyes: &Eyes<'_>) -> Vec<(u32, What)> {
         let mut options = self.errands(eyes);
         self.company(eyes, &mut options);
-        let item = ["wood", "stone", "berry", "fibre", "clay", "herb", "flint"][self.below(7) as usize];
-        options.push((25, What::Gather { item: item.to_owned(), left: 4 + u64::from(self.below(6)) }));
+        let item = self.what_grows(eyes);
+        options.push((30, What::Gather { item, left: 4 + u64::from(self.below(6)) }));
         if self.health >= 70 {
+            let near = eyes.nearest(kind::ANIMAL, |seen| seen.view.health > 0).is_some();
+            options.extend(near.then_some((30, What::Hunt { item: None, target: None })));
             options
                 .push((if self.account.has("spear") > 0 { 34 } else { 18 }, What::Hunt { item: None, target: None }));
         }
@@ -54,6 +56,16 @@ impl Settler {
             options.push((14, What::Sail { island }));
         }
         options
+    }
+
+    /// An item that something near yields; wood if nothing is known to.
+    fn what_grows(&mut self, eyes: &Eyes<'_>) -> String {
+        let (x, y) = eyes.chunk();
+        let grows = self.commons.naturals((eyes.island, x, y)).filter(|all| !all.is_empty());
+        let Some(all) = grows else { return "wood".to_owned() };
+        let (_, name) = &all[self.below(u32::try_from(all.len()).unwrap_or(1)) as usize];
+        let natural = self.commons.content.naturals.get(name).filter(|it| it.tool.is_none());
+        natural.map_or_else(|| "wood".to_owned(), |natural| natural.yields.clone())
     }
 
     /// What serves the bot's own life.
@@ -205,6 +217,10 @@ impl Settler {
                 return;
             }
             Act::Chat { .. } | Act::Bag {} => {}
+            Act::Consent { .. } if code == codes::TOO_FAR => {
+                self.people.consented = None;
+                return;
+            }
             Act::Offer { .. } | Act::Consent { .. } | Act::Withdraw { .. } => {
                 if code != codes::BUSY && code != codes::UNAVAILABLE {
                     self.people.trade = None;

@@ -32,7 +32,7 @@ pub(super) struct People {
     pub(super) trade_since: Option<Instant>,
     /// The round at which one's own offer was made, by trade.
     offered: Option<u64>,
-    consented: Option<(u64, u64)>,
+    pub(super) consented: Option<(u64, u64)>,
     met: BTreeSet<u64>,
     names: BTreeMap<u64, String>,
 }
@@ -87,13 +87,11 @@ impl Settler {
                 }
                 self.people.trade = Some(state.clone());
             }
-            1 => {
-                // Told once more after a new welcome, it is not done once more.
-                if known {
-                    self.commons.report().trades_done += 1;
-                    self.account.change(&counts(&state.theirs.wares), &counts(&state.mine.wares), now);
-                    self.people.trade = None;
-                }
+            // Told once more after a new welcome, it is not done once more.
+            1 if known => {
+                self.commons.report().trades_done += 1;
+                self.account.change(&counts(&state.theirs.wares), &counts(&state.mine.wares), now);
+                self.people.trade = None;
             }
             _ if known => self.people.trade = None,
             _ => {}
