@@ -4,13 +4,14 @@
 //! terrain package is the deed ([`Grounds`]). An *object*'s document ([`object`]) says what it is and where it stands. A
 //! *holding* ([`holding`]) is a private estate and the truth about whose land a chunk is; deeds only point to it, and a
 //! pointer to a holding that does not list the chunk is free land. [`works`] builds, demolishes and moves; [`nature`] is
-//! what becomes of natural objects that are touched; [`claims`] takes land, pays for it and gives it up.
+//! what becomes of natural objects that are touched; [`claims`] takes land, pays for it and gives it up; [`ending`] ends a
+//! whole island.
 //!
 //! It promises: at most one thing stands on a tile, and it knows the tiles on which it stands; a chunk belongs to one
 //! holding at most, and the deed of every chunk that a holding lists points to it. Every operation here may be asked for
 //! again under its id, and happens once with the same answer. What is not possible is refused by a code of [`codes`], and
 //! then nothing was changed. It NEVER reads a clock (`now_s` comes in), keeps an index or asks a query: everything is
-//! found by key.
+//! found by key, and by a scan of keys where an island ends.
 
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub mod ledger;
 pub mod claims;
 pub mod nature;
 pub mod works;
+
+pub mod ending;
 
 mod survey;
 

@@ -68,6 +68,18 @@ const _: () = assert!(PATIENCE.as_millis() * 10 < REMEMBERED.as_millis());
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OperationId(pub u128);
 
+impl OperationId {
+    /// The id of an operation that follows from what it does, so that whoever comes to do the same does it once. `what` MUST
+    /// begin with words that no other sort of operation begins with.
+    pub fn derived(what: &impl Serialize) -> OperationId {
+        // Plain values of our own, which can always be written.
+        let text = arbiter::canonical(&serde_json::to_value(what).unwrap_or_default());
+        // FNV-1a of 128 bits (Fowler, Noll and Vo): nobody gains by two texts of one number, as nothing is created here.
+        let hash = |hash: u128, byte: u8| (hash ^ u128::from(byte)).wrapping_mul(0x0100_0000_0000_0000_0000_013b);
+        OperationId(text.bytes().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, hash))
+    }
+}
+
 impl fmt::Display for OperationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)

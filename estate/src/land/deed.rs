@@ -203,7 +203,7 @@ pub fn born(grounds: &dyn Grounds, chunk: Chunk) -> Result<DeedDocument, Refusal
 }
 
 /// What stands in a chunk by nature.
-fn naturals(grounds: &dyn Grounds, chunk: Chunk) -> BTreeMap<u8, Stand> {
+pub(super) fn naturals(grounds: &dyn Grounds, chunk: Chunk) -> BTreeMap<u8, Stand> {
     let natural = |index: u8| {
         let number = grounds.natural(chunk.island, tile_in_chunk(chunk, index)?);
         (number != 0).then_some((index, Stand::Natural(number)))

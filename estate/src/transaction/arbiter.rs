@@ -136,7 +136,7 @@ pub fn digest(parts: &[Part]) -> u64 {
 
 /// A value as text that is the same in every build: whether JSON objects keep their order or are sorted depends on what
 /// else is linked into a program.
-pub(super) fn canonical(value: &Value) -> String {
+pub(crate) fn canonical(value: &Value) -> String {
     match value {
         Value::Object(fields) => {
             let mut fields: Vec<(&String, &Value)> = fields.iter().collect();

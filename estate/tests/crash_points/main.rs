@@ -7,6 +7,7 @@
 mod accounts;
 mod claims;
 mod goods;
+mod islands;
 mod migrations;
 mod parties;
 mod posts;

@@ -47,9 +47,9 @@ fn on(store: Arc<dyn Store>, seed: u64) -> Transactions {
     Transactions::new(store, party::kinds(Kinds::default()), Arc::new(NoOwners { all_gone: true }), seed)
 }
 
-/// Explores within bounds that let all of this file take about a minute.
+/// Explores within bounds that let all of this file take some forty seconds.
 fn prove<T: 'static>(scenario: &Scenario<T>) {
-    let report = explore(scenario, &Bounds { schedules: 500, random: 400, ..Bounds::default() });
+    let report = explore(scenario, &Bounds { schedules: 300, random: 250, ..Bounds::default() });
     println!("{report}");
     assert!(report.schedules > 1_000 && report.stopped > 0 && report.lost > 0 && report.paused > 0, "{report}");
 }

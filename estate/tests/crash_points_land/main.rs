@@ -251,9 +251,8 @@ async fn setup(store: Arc<dyn Store>, before: Vec<Ask>) {
 }
 
 fn works_in(asks: &[Ask]) -> i64 {
-    let works = |ask: &&Ask| {
-        matches!(ask, Ask::Build { .. } | Ask::Demolish { .. } | Ask::Move { .. } | Ask::Gather { .. })
-    };
+    let works =
+        |ask: &&Ask| matches!(ask, Ask::Build { .. } | Ask::Demolish { .. } | Ask::Move { .. } | Ask::Gather { .. });
     asks.iter().filter(works).count() as i64
 }
 

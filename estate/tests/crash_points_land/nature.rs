@@ -19,8 +19,13 @@ fn gather(by: ObjectId, id: ObjectId, strokes: u32, now_s: u64) -> Ask {
 
 /// The tree as its object says, and under which number; nothing if it is as by nature.
 fn tree(end: &End<Told>) -> Result<Option<(ObjectId, Nature)>, String> {
-    let found: Vec<ObjectDocument> =
-        [OBJECT, OTHER].into_iter().map(|id| object(end, id)).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+    let found: Vec<ObjectDocument> = [OBJECT, OTHER]
+        .into_iter()
+        .map(|id| object(end, id))
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .flatten()
+        .collect();
     ensure(found.len() <= 1, || format!("one tree is two objects: {found:?}"))?;
     let Some(found) = found.into_iter().next() else { return Ok(None) };
     let deed: DeedDocument = left(end, DEED)?.ok_or("a touched tree has a deed")?;
@@ -90,7 +95,8 @@ fn of_two_who_take_the_last_stroke_exactly_one_has_it() {
 #[test]
 fn a_tree_that_has_grown_again_is_struck_or_put_back_and_never_both() {
     let before = [gather(ANN, OBJECT, 2, NOW_S)];
-    let (later, seen) = (NOW_S + REGROW_S, Nature { natural: TREE_NUMBER, name: "pine".to_owned(), left: 1, since_s: NOW_S });
+    let (later, seen) =
+        (NOW_S + REGROW_S, Nature { natural: TREE_NUMBER, name: "pine".to_owned(), left: 1, since_s: NOW_S });
     let asks = [(1, Ask::Restore { seen: seen.clone() }), (2, gather(BOB, OTHER, 2, later))];
     let scenario = scenario("restore and stroke", &before, &asks).check(move |end| {
         // The stroke was at the old object, or at what had been put back; or it was put back and nobody was at it.
@@ -105,7 +111,9 @@ fn a_tree_that_has_grown_again_is_struck_or_put_back_and_never_both() {
         ensure(end.faults > 0 || end.alone || strokes == 1, || "nobody had the stroke".to_owned())?;
         let told = |code: &str| end.told().any(|told| told.op == 1 && told.codes().contains(&code));
         ensure(!told("") || restored, || format!("told, and not put back: {:?}", end.answers))?;
-        ensure(end.faults > 0 || !told("changed") || !restored, || format!("put back, and not told: {:?}", end.answers))?;
+        ensure(end.faults > 0 || !told("changed") || !restored, || {
+            format!("put back, and not told: {:?}", end.answers)
+        })?;
         check(end, strokes, &[2])
     });
     prove(&scenario);
