@@ -113,7 +113,8 @@ pub async fn run(up: Up) -> Result<()> {
         started.elapsed().as_secs_f64()
     );
     if up.bots > 0 {
-        let config = BotsConfig { players: up.bots, behaviour: up.behaviour, layout: up.layout, ..BotsConfig::new(url) };
+        let config =
+            BotsConfig { players: up.bots, behaviour: up.behaviour, layout: up.layout, ..BotsConfig::new(url) };
         tokio::spawn(async move {
             let mut rounds = 0_u64;
             let progress = |report: &BotsReport| {
