@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use cartographer::terrain::Terrain;
 use estate::document::DocumentError;
+use estate::land::ending;
 use estate::post::{self, PostDocument};
 use estate::store::{Store, StoreError, WriteOptions};
-use estate::transaction::Transactions;
+use estate::transaction::{TransactionError, Transactions};
 
+use crate::game::grounds::Terrains;
 use crate::owners::{Living, MeshOwners};
 
 /// Why an island could not be cleared.
@@ -19,6 +21,17 @@ pub enum ClearError {
     /// The store's or a document's.
     #[error(transparent)]
     Document(#[from] DocumentError),
+    /// The land could not be gone through.
+    #[error(transparent)]
+    Land(#[from] TransactionError),
+    /// Something still stands there.
+    #[error("{count} documents of the land are left: {why}")]
+    Left {
+        /// How many.
+        count: u64,
+        /// Why, for the first of them.
+        why: String,
+    },
     /// Somebody still looks after it.
     #[error("{node} still looks after {key}")]
     Held {
@@ -35,8 +48,18 @@ impl From<StoreError> for ClearError {
     }
 }
 
-/// Clears the documents of this island.
-pub async fn clear(estate: &Arc<Transactions>, owners: &MeshOwners, terrain: &Terrain) -> Result<(), ClearError> {
+/// Clears the documents of this island. What lay in boxes is promised to those who built them.
+pub async fn clear(
+    estate: &Arc<Transactions>,
+    grounds: &Terrains,
+    owners: &MeshOwners,
+    terrain: &Terrain,
+) -> Result<(), ClearError> {
+    let cleared = ending::clear(estate, grounds, terrain.id(), &mut |_| ()).await?;
+    if cleared.left > 0 {
+        let why = cleared.reasons.into_iter().next().unwrap_or_default();
+        return Err(ClearError::Left { count: cleared.left, why });
+    }
     let store = &**estate.store();
     let living = owners.living().await;
     for index in 0..terrain.habitats().len() {
