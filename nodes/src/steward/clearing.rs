@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use cartographer::terrain::Terrain;
 use estate::document::DocumentError;
+use estate::land::{Grounds, ending};
 use estate::post::{self, PostDocument};
 use estate::store::{Store, StoreError, WriteOptions};
-use estate::transaction::Transactions;
+use estate::transaction::{TransactionError, Transactions};
 
 use crate::owners::{Living, MeshOwners};
 
@@ -27,6 +28,17 @@ pub enum ClearError {
         /// Who.
         node: String,
     },
+    /// What stands on the land could not be ended.
+    #[error("could not end what stands there")]
+    Land(#[from] TransactionError),
+    /// Something is held by others for the moment.
+    #[error("{left} documents of the land are left: {why}")]
+    Left {
+        /// How many.
+        left: u64,
+        /// Why, for the first of them.
+        why: String,
+    },
 }
 
 impl From<StoreError> for ClearError {
@@ -35,8 +47,18 @@ impl From<StoreError> for ClearError {
     }
 }
 
-/// Clears the documents of this island.
-pub async fn clear(estate: &Arc<Transactions>, owners: &MeshOwners, terrain: &Terrain) -> Result<(), ClearError> {
+/// Clears the documents of this island. What lies in boxes is promised to those who built them.
+pub async fn clear(
+    estate: &Arc<Transactions>,
+    owners: &MeshOwners,
+    grounds: &dyn Grounds,
+    terrain: &Terrain,
+) -> Result<(), ClearError> {
+    let cleared = ending::clear(estate, grounds, terrain.id(), &mut |_| {}).await?;
+    if cleared.left > 0 {
+        let why = cleared.reasons.first().cloned().unwrap_or_default();
+        return Err(ClearError::Left { left: cleared.left, why });
+    }
     let store = &**estate.store();
     let living = owners.living().await;
     for index in 0..terrain.habitats().len() {

@@ -26,6 +26,7 @@ use super::pauses::Pauses;
 use super::planner::{Planner, Seen, Situation, Template, What, end_of_life};
 use super::{WorldRules, clearing};
 use crate::calendar::Calendar;
+use crate::game::grounds::Terrains;
 use crate::islands::Archipelago;
 use crate::islands::record::{self, ISLAND_LIMIT, IslandKind, IslandRecord, IslandState};
 use crate::methods::{ISLANDS_COUNT, unpack};
@@ -481,7 +482,8 @@ impl Duty {
         let package = self.parts.islands.templates().get(&record.template);
         if let Some(package) = package {
             let terrain = package.instance(id, record.title.clone());
-            clearing::clear(&self.parts.estate, &self.parts.owners, &terrain).await?;
+            let grounds = Terrains::new(&self.parts.islands);
+            clearing::clear(&self.parts.estate, &self.parts.owners, &grounds, &terrain).await?;
         }
         if let Some((_, revision)) = records.get(&id) {
             let key = record::key(&self.parts.district, id);
