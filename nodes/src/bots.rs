@@ -184,8 +184,12 @@ fn start(tasks: &Tasks, shared: Arc<Shared>) -> std::io::Result<()> {
 }
 
 fn chosen_islands(config: &BotsConfig, listed: Vec<Island>) -> Result<Vec<Island>, BotsError> {
-    let mut islands: Vec<Island> =
-        listed.into_iter().filter(|island| config.islands.is_empty() || config.islands.contains(&island.id)).collect();
+    // An island that comes and goes is only joined by those who ask for it.
+    let wanted = |island: &Island| match config.islands.is_empty() {
+        true => island.stability != "unstable",
+        false => config.islands.contains(&island.id),
+    };
+    let mut islands: Vec<Island> = listed.into_iter().filter(wanted).collect();
     islands.sort_by_key(|island| island.id);
     if config.layout == Layout::Crowd {
         // Those who arrive elsewhere on the island have a way to go.

@@ -58,6 +58,15 @@ pub struct Up {
     /// How many frontends
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub frontends: u32,
+    /// How many zoos, which own the animals
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub zoos: u32,
+    /// How many gardens, which own what stands on the land
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub gardens: u32,
+    /// How many colosseums, which own the battles
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub colosseums: u32,
     /// How many players of our own walk about
     #[arg(long, default_value_t = 0)]
     pub bots: usize,
@@ -79,6 +88,32 @@ pub struct Up {
     /// The folder of terrain packages [default: islands]
     #[arg(long)]
     pub islands: Option<PathBuf>,
+    /// The folder of the game's data files [default: those that come with the program]
+    #[arg(long)]
+    pub content: Option<PathBuf>,
+    /// How islands come and go
+    #[command(flatten)]
+    pub unstable: UnstableArgs,
+}
+
+/// How unstable islands are looked after.
+#[derive(Args, Clone, Debug)]
+pub struct UnstableArgs {
+    /// How long an unstable island lives, in seconds, a fifth more or less
+    #[arg(long, default_value_t = 7_200, value_parser = clap::value_parser!(u64).range(20..=31_536_000))]
+    pub unstable_life: u64,
+    /// Players that an unstable island is meant for
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub unstable_players: u32,
+    /// Unstable islands that there are even with nobody in the world
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=800))]
+    pub unstable_least: u32,
+    /// Unstable islands of a district, at most; 0 for none at all
+    #[arg(long, default_value_t = 800, value_parser = clap::value_parser!(u32).range(0..=800))]
+    pub unstable_most: u32,
+    /// Animals of unstable islands for each player of the district, at most
+    #[arg(long, default_value_t = 4)]
+    pub unstable_animals: u32,
 }
 
 /// `wildmesh node`
@@ -125,12 +160,18 @@ pub struct Node {
     /// The folder of terrain packages [default: islands]
     #[arg(long)]
     pub islands: Option<PathBuf>,
+    /// The folder of the game's data files, the same on all nodes [default: those that come with the program]
+    #[arg(long)]
+    pub content: Option<PathBuf>,
     /// How long the node's record outlives its last keep-alive, in seconds
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..=60))]
     pub lease: u32,
     /// The frontend's bounds
     #[command(flatten)]
     pub frontend: FrontendArgs,
+    /// How islands come and go, if this node is elected to look after them
+    #[command(flatten)]
+    pub unstable: UnstableArgs,
 }
 
 /// The bounds of a frontend.
@@ -324,9 +365,25 @@ pub enum Bench {
     World(BenchWorld),
     /// A simulated day of a small world's animals, and a number that stands for all that happened
     Day(BenchDay),
+    /// A day of players coming and going: do islands and animals follow them? Writes a picture
+    Population(BenchPopulation),
     /// The server side of `bench frontend`, in a process of its own so that it can be measured from outside
     #[command(hide = true)]
     FrontendServer(BenchFrontendServer),
+}
+
+/// `wildmesh bench population`
+#[derive(Args, Debug)]
+pub struct BenchPopulation {
+    /// Where the picture is written
+    #[arg(long)]
+    pub svg: Option<PathBuf>,
+    /// The folder of terrain packages [default: islands]
+    #[arg(long)]
+    pub islands: Option<PathBuf>,
+    /// Print the figures as JSON on the last line
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `wildmesh bench mesh`
@@ -489,6 +546,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Command::Content(ContentCommand::Check { folder }) => return Ok(commands::content::check(folder)),
             Command::Store(Store::Init(store)) => commands::store::init(store).await,
             Command::Store(Store::Check(store)) => commands::store::check(store).await,
+            Command::Bench(Bench::Population(bench)) => commands::bench_population::run(&bench),
             Command::Bench(Bench::Mesh(bench)) => commands::bench_mesh::run(bench).await,
             Command::Bench(Bench::Combat(bench)) => commands::bench_combat::run(bench).await,
             Command::Bench(Bench::Estate(bench)) => commands::bench_estate::run(bench).await,

@@ -13,6 +13,7 @@ pub mod bench_combat;
 pub mod bench_estate;
 pub mod bench_frontend;
 pub mod bench_mesh;
+pub mod bench_population;
 pub mod bench_world;
 
 mod signals;

@@ -39,6 +39,7 @@ use cartographer::terrain::Terrain;
 use estate::store::Store;
 use estate::transaction::Transactions;
 use mesh::directory::Directory;
+use mesh::registry::District;
 use mesh::tasks::Tasks;
 use mesh::{Event, Mesh};
 use rand::rngs::StdRng;
@@ -100,6 +101,8 @@ pub struct GatewayContext {
     pub world: GameWorld,
     /// Where nodes are registered.
     pub directory: Arc<dyn Directory>,
+    /// Where it belongs.
+    pub district: District,
     /// Where documents lie, and transactions over them.
     pub estate: Arc<Transactions>,
     /// The islands.
@@ -126,6 +129,7 @@ pub struct App {
     mesh: Mesh,
     world: WorldHandle<MapInput>,
     directory: Arc<dyn Directory>,
+    district: District,
     estate: Arc<Transactions>,
     grounds: Terrains,
     islands: Archipelago,
@@ -180,6 +184,7 @@ pub async fn serve(ctx: GatewayContext) -> Result<Gateway, StartError> {
         mesh,
         world: world.clone(),
         directory,
+        district: ctx.district,
         estate,
         grounds: Terrains::new(&islands),
         islands,

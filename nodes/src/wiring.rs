@@ -225,6 +225,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
                 world,
                 estate: estate.clone(),
                 directory: setup.directory,
+                district,
                 islands: islands.clone(),
                 http: door,
                 metrics: metrics.clone(),

@@ -15,13 +15,11 @@ use estate::goods::{Goods, Place};
 use estate::player::{self, PlayerDocument};
 use estate::store::WriteOptions;
 use estate::transaction::{OperationId, TransactionError, Transactions};
-use nodes::cli::Wires;
 use nodes::client::{ClientError, Connection, Gateway};
 use nodes::commands::up::{LocalConfig, LocalMesh};
 use nodes::frontend::Config;
 use nodes::methods::OpenSession;
 use nodes::protocol::HelloKind;
-use nodes::wiring::drivers::StoreSpec;
 use nodes::wiring::{Door, Node};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -30,14 +28,8 @@ use uuid::Uuid;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn start() -> LocalMesh {
-    let config = LocalConfig {
-        frontends: 2,
-        frontend: Config::default(),
-        http: "127.0.0.1:0".parse().unwrap(),
-        store: StoreSpec::Memory,
-        wires: Wires::Memory,
-        islands: Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../islands")),
-    };
+    let islands = Path::new(env!("CARGO_MANIFEST_DIR")).join("../islands");
+    let config = LocalConfig::small(2, Config::default(), Some(islands));
     let mesh = LocalMesh::start(config).await.unwrap();
     mesh.ready().await.unwrap();
     mesh

@@ -20,10 +20,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::up::{LocalConfig, LocalMesh};
 use crate::bots::{self, BotsConfig, BotsReport, Layout};
-use crate::cli::{BenchFrontend, BenchFrontendServer, Wires};
+use crate::cli::{BenchFrontend, BenchFrontendServer};
 use crate::frontend::Config as FrontendConfig;
 use crate::frontend::shard::Limits;
-use crate::wiring::drivers::StoreSpec;
 
 /// How long the server may take to be ready.
 const READY: Duration = Duration::from_secs(15);
@@ -88,12 +87,8 @@ pub async fn run(bench: BenchFrontend) -> Result<()> {
 pub async fn serve(server: BenchFrontendServer) -> Result<()> {
     let limits = Limits { every_ticks: 2, ..Limits::default() };
     let mesh = LocalMesh::start(LocalConfig {
-        frontends: 1,
-        frontend: FrontendConfig { limits, ..FrontendConfig::default() },
         http: server.http,
-        store: StoreSpec::Memory,
-        wires: Wires::Memory,
-        islands: server.islands,
+        ..LocalConfig::small(1, FrontendConfig { limits, ..FrontendConfig::default() }, server.islands)
     })
     .await?;
     mesh.ready().await?;

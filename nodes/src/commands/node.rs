@@ -1,6 +1,7 @@
 //! `wildmesh node`: one node, found by the others through etcd.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use mesh::tasks::Tasks;
@@ -12,10 +13,10 @@ use crate::calendar::Calendar;
 use crate::cli;
 use crate::frontend::shard::Limits;
 use crate::frontend::{Config as FrontendConfig, listener};
-use crate::game::content::Content;
 use crate::islands;
 use crate::metrics::Exposition;
 use crate::ops;
+use crate::steward::WorldRules;
 use crate::wiring::drivers;
 use crate::wiring::{self, Membership, Setup};
 
@@ -33,6 +34,19 @@ impl cli::FrontendArgs {
     }
 }
 
+impl cli::UnstableArgs {
+    /// The rules that the flags describe.
+    pub fn rules(&self) -> WorldRules {
+        WorldRules {
+            players_per_island: self.unstable_players,
+            islands_least: self.unstable_least.min(self.unstable_most),
+            islands_most: self.unstable_most,
+            animals_per_player: self.unstable_animals,
+            ..WorldRules::with_life(Duration::from_secs(self.unstable_life))
+        }
+    }
+}
+
 /// Runs the command.
 pub async fn run(node: cli::Node) -> Result<()> {
     if node.key.len() < KEY_BYTES_MIN {
@@ -43,6 +57,7 @@ pub async fn run(node: cli::Node) -> Result<()> {
     let name = node.name.unwrap_or_else(|| format!("{}-{:02x}{:02x}", node.role, secret[0], secret[1]));
     let id = NodeId::new(&name)?;
     let islands = islands::open(node.islands.as_deref())?;
+    let content = super::content::open(node.content.as_deref())?;
     let store = drivers::store(&node.store).await?;
     let directory = drivers::etcd(&node.etcd, &tasks).await?;
     let advertise = node.advertise.unwrap_or_else(|| node.bind.to_string());
@@ -85,9 +100,9 @@ pub async fn run(node: cli::Node) -> Result<()> {
         exposition: exposition.clone(),
         secret,
         faults: Default::default(),
-        content: Content::bundled(),
+        content,
         calendar: Calendar::real(),
-        steward: None,
+        steward: Some(node.unstable.rules()),
     };
     let running = wiring::start(setup).await.with_context(|| format!("could not start {name}"))?;
     if let Some(address) = node.ops {

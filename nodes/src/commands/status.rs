@@ -1,26 +1,95 @@
 //! `wildmesh status`: the mesh as its members see it, with disagreements marked.
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::calendar::Calendar;
 use crate::cli;
 
 /// Runs the command.
 pub async fn run(status: cli::Status) -> Result<()> {
-    let url = format!("{}/v1/mesh", status.gateway.trim_end_matches('/'));
-    let answer =
-        reqwest::get(&url).await.with_context(|| format!("could not ask the gateway at {}", status.gateway))?;
+    let mut body = ask(&status.gateway, "/v1/mesh").await?;
+    // A directory that is away is no reason to tell nothing of the mesh.
+    let stewards = ask(&status.gateway, "/v1/stewards").await.unwrap_or_else(|error| json!({ "error": error.to_string() }));
+    let islands = ask(&status.gateway, "/v1/islands").await?;
+    if status.json {
+        if let Some(fields) = body.as_object_mut() {
+            fields.insert("stewards".to_owned(), stewards);
+            fields.insert("islands".to_owned(), islands);
+        }
+        println!("{body}");
+    } else {
+        print!("{}{}", table(&body), world(&stewards, &islands, Calendar::real().now_s()));
+    }
+    Ok(())
+}
+
+async fn ask(gateway: &str, path: &str) -> Result<Value> {
+    let url = format!("{}{path}", gateway.trim_end_matches('/'));
+    let answer = reqwest::get(&url).await.with_context(|| format!("could not ask the gateway at {gateway}"))?;
     let code = answer.status();
     let body: Value = answer.json().await.with_context(|| format!("{url} did not answer with JSON"))?;
     if !code.is_success() {
         bail!("{url} answered {code}: {}", body["error"]["message"].as_str().unwrap_or("no reason given"));
     }
-    if status.json {
-        println!("{body}");
-    } else {
-        print!("{}", table(&body));
+    Ok(body)
+}
+
+/// The islands and who looks after them, as people read it.
+fn world(stewards: &Value, islands: &Value, now_s: u64) -> String {
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    let age = |from: &Value| now_s.saturating_sub(number(from));
+    let mut text =
+        format!("\n{:<10} {:<24} {:<10} {:<9} {:<8} {:>9} {:>9}\n", "ISLAND", "TITLE", "DISTRICT", "KIND", "STATE", "AGE", "LEFT");
+    for island in islands.as_array().into_iter().flatten() {
+        let born = number(&island["born_s"]);
+        let left = number(&island["ends_s"]).saturating_sub(now_s);
+        text.push_str(&format!(
+            "{:<10} {:<24} {:<10} {:<9} {:<8} {:>9} {:>9}\n",
+            number(&island["id"]),
+            plain(&island["title"]),
+            plain(&island["district"]),
+            plain(&island["stability"]),
+            plain(&island["state"]),
+            if born == 0 { "-".to_owned() } else { length(now_s.saturating_sub(born)) },
+            if number(&island["ends_s"]) == 0 { "-".to_owned() } else { length(left) },
+        ));
     }
-    Ok(())
+    if let Some(error) = stewards["error"].as_str() {
+        text.push_str(&format!("The stewards cannot be told: {error}\n"));
+    } else if stewards.as_array().is_none_or(Vec::is_empty) {
+        text.push_str("There is no steward: nobody looks after the islands.\n");
+    }
+    for office in stewards.as_array().into_iter().flatten() {
+        text.push_str(&format!(
+            "Steward of {}: {}, since {} ago; {} players, {:+} a minute; {} unstable islands open, {} wanted, {} animals there\n",
+            plain(&office["district"]),
+            plain(&office["node"]),
+            length(age(&office["since_s"])),
+            number(&office["players"]),
+            office["growth_per_minute"].as_f64().unwrap_or(0.0),
+            number(&office["open"]),
+            number(&office["wanted"]),
+            number(&office["animals"]),
+        ));
+        for deed in office["deeds"].as_array().into_iter().flatten() {
+            let ago = length(age(&deed["at_s"]));
+            text.push_str(&format!("    {ago:>8} ago: {}: {}\n", plain(&deed["what"]), plain(&deed["why"])));
+        }
+        for trouble in office["troubles"].as_array().into_iter().flatten() {
+            text.push_str(&format!("    ! {}\n", plain(trouble)));
+        }
+    }
+    text
+}
+
+/// A length of time, for people.
+fn length(seconds: u64) -> String {
+    match seconds {
+        s if s < 120 => format!("{s} s"),
+        s if s < 7_200 => format!("{} min", s / 60),
+        s => format!("{} h", s / 3_600),
+    }
 }
 
 /// The answer as people read it: one line a node, what is not well below it, disagreements at the end.
@@ -76,7 +145,21 @@ fn plain(value: &Value) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+
+    #[test]
+    fn islands_and_stewards_become_lines_whatever_they_are() {
+        assert!(world(&json!([]), &json!([]), 0).contains("no steward"));
+        assert!(world(&json!({ "error": "away" }), &json!(null), 0).contains("cannot be told: away"));
+        let islands = json!([{ "id": 1048576, "title": "Tristan 7", "district": "main", "stability": "unstable",
+            "state": "warned", "born_s": 1_000, "ends_s": 9_100 }]);
+        let stewards = json!([{ "node": "zoo-1", "district": "main", "since_s": 1_000, "players": 9, "open": 1,
+            "deeds": [{ "at_s": 8_990, "what": "warned island 1048576", "why": "its life ends" }],
+            "troubles": ["removing island 3 has failed"] }]);
+        let text = world(&stewards, &islands, 9_000);
+        for part in ["Tristan 7", "warned", "2 h", "100 s", "zoo-1", "10 s ago: warned island", "its life ends", "! removing"] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+    }
 
     #[test]
     fn whatever_a_gateway_answers_becomes_a_table() {

@@ -21,9 +21,9 @@ use crate::bots::{self, BotsConfig, BotsReport};
 use crate::calendar::Calendar;
 use crate::cli::{Up, Wires};
 use crate::frontend::{Config as FrontendConfig, listener};
-use crate::game::content::Content;
 use crate::islands;
 use crate::metrics::Exposition;
+use crate::steward::WorldRules;
 use crate::wiring::drivers::{self, StoreSpec};
 use crate::wiring::{self, Membership, Node, Setup};
 
@@ -57,6 +57,36 @@ pub struct LocalConfig {
     pub wires: Wires,
     /// The folder of terrain packages.
     pub islands: Option<std::path::PathBuf>,
+    /// How many zoos.
+    pub zoos: u32,
+    /// How many gardens.
+    pub gardens: u32,
+    /// How many colosseums.
+    pub colosseums: u32,
+    /// The folder of the game's data files; none: those that come with the program.
+    pub content: Option<std::path::PathBuf>,
+    /// How islands that come and go are looked after; none: there are none.
+    pub steward: Option<WorldRules>,
+}
+
+impl LocalConfig {
+    /// One node of each role and nothing kept, for tests and benchmarks: so many frontends of this set-up, with the islands
+    /// of this folder, and none that come and go.
+    pub fn small(frontends: u32, frontend: FrontendConfig, islands: Option<std::path::PathBuf>) -> LocalConfig {
+        LocalConfig {
+            frontends,
+            frontend,
+            http: SocketAddr::from(([127, 0, 0, 1], 0)),
+            store: StoreSpec::Memory,
+            wires: Wires::Memory,
+            islands,
+            zoos: 1,
+            gardens: 1,
+            colosseums: 1,
+            content: None,
+            steward: None,
+        }
+    }
 }
 
 /// Runs the command.
@@ -69,6 +99,11 @@ pub async fn run(up: Up) -> Result<()> {
         store: up.data,
         wires: up.transport,
         islands: up.islands,
+        zoos: up.zoos,
+        gardens: up.gardens,
+        colosseums: up.colosseums,
+        content: up.content,
+        steward: Some(up.unstable.rules()),
     };
     let mesh = LocalMesh::start(config).await?;
     mesh.ready().await?;
@@ -120,11 +155,17 @@ impl LocalMesh {
             lease_ttl_s: 5,
         };
         let exposition = Exposition::new();
-        let (content, calendar) = (Content::bundled(), Calendar::real());
+        let (content, calendar) = (super::content::open(config.content.as_deref())?, Calendar::real());
         let mut doors = vec![door];
         let mut nodes = Vec::new();
-        let mut roles: Vec<(Role, u32)> = vec![(Role::Garden, 1), (Role::Zoo, 1), (Role::Colosseum, 1)];
-        roles.extend((1..=config.frontends).map(|n| (Role::Frontend, n)));
+        let mut roles: Vec<(Role, u32)> = Vec::new();
+        let counts = [
+            (Role::Garden, config.gardens),
+            (Role::Zoo, config.zoos),
+            (Role::Colosseum, config.colosseums),
+            (Role::Frontend, config.frontends),
+        ];
+        roles.extend(counts.into_iter().flat_map(|(role, count)| (1..=count).map(move |n| (role, n))));
         roles.push((Role::Gateway, 1));
         for (role, number) in roles {
             let name = format!("{role}-{number}");
@@ -161,7 +202,7 @@ impl LocalMesh {
                 faults: Default::default(),
                 content: content.clone(),
                 calendar,
-                steward: None,
+                steward: config.steward.clone(),
             };
             nodes.push(wiring::start(setup).await.with_context(|| format!("could not start {name}"))?);
         }

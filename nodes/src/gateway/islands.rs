@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::Json;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
@@ -20,6 +21,8 @@ use super::App;
 use super::error::{ApiError, ApiResult, Segment};
 use super::pages::{cached, tag};
 use crate::islands::Chart;
+use crate::islands::record::{IslandRecord, IslandState};
+use crate::steward::office::{self, Office};
 
 /// The longest side of a picture, in pixels.
 const SIDE_PIXELS: u32 = 2_048;
@@ -49,6 +52,10 @@ struct IslandRow<'a> {
     name: &'a str,
     title: &'a str,
     stability: &'static str,
+    state: &'static str,
+    district: &'a str,
+    born_s: u64,
+    ends_s: u64,
     width_tiles: u16,
     height_tiles: u16,
     spawn_points: Vec<NamedPlace<'a>>,
@@ -67,7 +74,8 @@ struct NamedPlace<'a> {
 }
 
 impl<'a> IslandRow<'a> {
-    fn of(terrain: &'a Terrain) -> IslandRow<'a> {
+    /// An island whose package is here. One without a record belongs to this gateway's district.
+    fn of(terrain: &'a Terrain, record: Option<&'a IslandRecord>, here: &'a str) -> IslandRow<'a> {
         let (width_tiles, height_tiles) = terrain.size();
         let spawn_points = terrain.spawns().iter().map(|s| NamedPlace { name: &s.name, x: s.place.x, y: s.place.y });
         let harbours = terrain.harbours().iter().map(|h| NamedPlace { name: &h.name, x: h.place.x, y: h.place.y });
@@ -79,6 +87,10 @@ impl<'a> IslandRow<'a> {
                 Stability::Stable => "stable",
                 Stability::Unstable => "unstable",
             },
+            state: record.map_or(IslandState::Open, |record| record.state).as_str(),
+            district: record.map_or(here, |record| &record.district),
+            born_s: record.map_or(0, |record| record.born_s),
+            ends_s: record.map_or(0, |record| record.ends_s),
             width_tiles,
             height_tiles,
             spawn_points: spawn_points.collect(),
@@ -87,6 +99,42 @@ impl<'a> IslandRow<'a> {
             naturals: terrain.natural_count(),
             map: format!("/v1/islands/{}/map.png", terrain.id()),
         }
+    }
+}
+
+impl<'a> IslandRow<'a> {
+    /// An island of which only the record is known here: its package is another district's.
+    fn recorded(record: &'a IslandRecord) -> IslandRow<'a> {
+        let harbours = record.harbours.iter().map(|h| NamedPlace { name: &h.name, x: h.x, y: h.y });
+        IslandRow {
+            id: record.id,
+            name: &record.template,
+            title: &record.title,
+            stability: record.kind.as_str(),
+            state: record.state.as_str(),
+            district: &record.district,
+            born_s: record.born_s,
+            ends_s: record.ends_s,
+            width_tiles: record.size.0,
+            height_tiles: record.size.1,
+            spawn_points: Vec::new(),
+            harbours: harbours.collect(),
+            habitats: 0,
+            naturals: 0,
+            map: format!("/v1/islands/{}/map.png", record.id),
+        }
+    }
+
+    /// All islands of all districts, by rising number.
+    fn all(chart: &'a Chart, here: &'a str) -> Vec<IslandRow<'a>> {
+        let unrecorded = chart.all().iter().filter(|it| chart.record(it.id()).is_none());
+        let mut rows: Vec<IslandRow<'a>> = unrecorded.map(|terrain| IslandRow::of(terrain, None, here)).collect();
+        rows.extend(chart.records().values().map(|record| match chart.known(record.id) {
+            Some(terrain) => IslandRow::of(terrain, Some(record), here),
+            None => IslandRow::recorded(record),
+        }));
+        rows.sort_by_key(|row| row.id);
+        rows
     }
 }
 
@@ -118,12 +166,12 @@ impl Atlas {
     }
 
     /// The list of these islands.
-    fn list(&self, chart: &Arc<Chart>) -> Made {
+    fn list(&self, chart: &Arc<Chart>, here: &str) -> Made {
         let mut kept = self.list.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, made)) = kept.as_ref().filter(|(of, _)| Arc::ptr_eq(of, chart)) {
             return made.clone();
         }
-        let rows: Vec<IslandRow<'_>> = chart.all().iter().map(|terrain| IslandRow::of(terrain)).collect();
+        let rows = IslandRow::all(chart, here);
         // Writing plain values to memory cannot fail.
         let made = Made::new(serde_json::to_vec(&rows).unwrap_or_else(|_| b"[]".to_vec()));
         *kept = Some((chart.clone(), made.clone()));
@@ -137,8 +185,14 @@ impl Atlas {
 
 /// `GET /v1/islands`
 pub async fn list(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    let list = app.atlas.list(&app.islands.chart());
+    let list = app.atlas.list(&app.islands.chart(), app.islands.district());
     cached(&headers, list.content, "application/json", KEEP_LIST, &list.tag)
+}
+
+/// `GET /v1/stewards`: who looks after the islands of each district, and what they did last and why.
+pub async fn stewards(State(app): State<Arc<App>>) -> ApiResult<Json<Vec<Office>>> {
+    let found = office::read_all(&*app.directory, &app.district).await;
+    found.map(Json).map_err(|error| ApiError::failed("asking the directory", &error))
 }
 
 /// The query of a map picture.

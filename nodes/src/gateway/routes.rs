@@ -30,6 +30,7 @@ pub fn routes() -> Vec<Route> {
         route("get", "/v1/islands", get(islands::list)),
         route("get", "/v1/islands/{id}/map.png", get(islands::picture)),
         route("get", "/v1/islands/{id}/chunks/{x}/{y}", get(land::chunk)),
+        route("get", "/v1/stewards", get(islands::stewards)),
         route("get", "/v1/holdings/{id}", get(land::holding)),
         route("get", "/v1/map", get(feed::live)),
         route("get", "/v1/nodes", get(census::nodes)),

@@ -530,6 +530,7 @@ fn make_of(template: &str) -> String {
     format!("making an island from {template}")
 }
 
-fn animals_of(terrain: &Terrain) -> u32 {
+/// Animals of all habitats of an island.
+pub fn animals_of(terrain: &Terrain) -> u32 {
     terrain.habitats().iter().map(|habitat| u32::from(habitat.animals)).sum()
 }

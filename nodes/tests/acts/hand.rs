@@ -12,7 +12,6 @@ use estate::goods::transfer::{Leg, transfer};
 use estate::goods::{Goods, Place as Where};
 use estate::player::{self, PlayerDocument};
 use estate::transaction::OperationId;
-use nodes::cli::Wires;
 use nodes::client::{Connection, Gateway, Incoming};
 use nodes::commands::up::{LocalConfig, LocalMesh};
 use nodes::frontend::Config;
@@ -21,7 +20,6 @@ use nodes::game::content::Content;
 use nodes::game::{View, kind};
 use nodes::methods::OpenSession;
 use nodes::protocol::{Act, ClientMessage, Command, HelloKind, Outcome, ServerMessage, TradeState, Wares, Welcome};
-use nodes::wiring::drivers::StoreSpec;
 use nodes::wiring::{Door, Node};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
@@ -72,14 +70,7 @@ pub(crate) fn code(outcome: &Outcome) -> &str {
 impl Village {
     pub(crate) async fn start() -> Village {
         let islands = Path::new(env!("CARGO_MANIFEST_DIR")).join("../islands");
-        let config = LocalConfig {
-            frontends: 2,
-            frontend: Config::default(),
-            http: "127.0.0.1:0".parse().unwrap(),
-            store: StoreSpec::Memory,
-            wires: Wires::Memory,
-            islands: Some(islands.clone()),
-        };
+        let config = LocalConfig::small(2, Config::default(), Some(islands.clone()));
         let mesh = LocalMesh::start(config).await.unwrap();
         mesh.ready().await.unwrap();
         let island = Terrain::open(islands.join("santorini.tmx")).unwrap();

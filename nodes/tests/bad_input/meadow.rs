@@ -11,7 +11,6 @@ use bytes::Bytes;
 use cartographer::geometry::{IslandId, ObjectId};
 use cartographer::terrain::Terrain;
 use futures_util::{SinkExt, StreamExt};
-use nodes::cli::Wires;
 use nodes::client::{Connection, Gateway, Incoming, ServerClock, Sight};
 use nodes::commands::up::{LocalConfig, LocalMesh};
 use nodes::frontend::{Config, Frontend};
@@ -19,7 +18,6 @@ use nodes::methods::OpenSession;
 use nodes::protocol::{
     ClientMessage, Command, HelloKind, Outcome, PROTOCOL, ServerMessage, UNITS_PER_TILE, Welcome, frames,
 };
-use nodes::wiring::drivers::StoreSpec;
 use nodes::wiring::{Door, Node};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -162,14 +160,8 @@ impl Meadow {
 
 /// A mesh in this process, all of whose nodes have found each other.
 pub(crate) async fn mesh(frontends: u32, frontend: Config) -> LocalMesh {
-    let config = LocalConfig {
-        frontends,
-        frontend,
-        http: "127.0.0.1:0".parse().unwrap(),
-        store: StoreSpec::Memory,
-        wires: Wires::Memory,
-        islands: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../islands").into()),
-    };
+    let islands = Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../islands").into());
+    let config = LocalConfig::small(frontends, frontend, islands);
     let mesh = LocalMesh::start(config).await.unwrap();
     mesh.ready().await.unwrap();
     mesh

@@ -12,6 +12,7 @@ use estate::store::memory::MemoryStore;
 use estate::transaction::{NoOwners, Transactions};
 use mesh::directory::memory::MemoryDirectory;
 use mesh::record::PROTOCOL_VERSION;
+use mesh::registry::District;
 use mesh::tasks::Tasks;
 use mesh::transport::memory::MemoryNetwork;
 use mesh::{CallRefusal, Inbox, Incarnation, Mesh, NodeId, NodeRecord, Role};
@@ -139,6 +140,7 @@ impl Site {
             events,
             world: self.world(incarnation),
             directory: Arc::new(self.directory.client()),
+            district: District::new("test", "main"),
             estate: Arc::new(self.estate()),
             islands: self.islands.clone(),
             http: TcpListener::bind("127.0.0.1:0").await.unwrap(),
