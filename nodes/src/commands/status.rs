@@ -10,7 +10,8 @@ use crate::cli;
 pub async fn run(status: cli::Status) -> Result<()> {
     let mut body = ask(&status.gateway, "/v1/mesh").await?;
     // A directory that is away is no reason to tell nothing of the mesh.
-    let stewards = ask(&status.gateway, "/v1/stewards").await.unwrap_or_else(|error| json!({ "error": error.to_string() }));
+    let stewards =
+        ask(&status.gateway, "/v1/stewards").await.unwrap_or_else(|error| json!({ "error": error.to_string() }));
     let islands = ask(&status.gateway, "/v1/islands").await?;
     if status.json {
         if let Some(fields) = body.as_object_mut() {
@@ -39,8 +40,10 @@ async fn ask(gateway: &str, path: &str) -> Result<Value> {
 fn world(stewards: &Value, islands: &Value, now_s: u64) -> String {
     let number = |value: &Value| value.as_u64().unwrap_or(0);
     let age = |from: &Value| now_s.saturating_sub(number(from));
-    let mut text =
-        format!("\n{:<10} {:<24} {:<10} {:<9} {:<8} {:>9} {:>9}\n", "ISLAND", "TITLE", "DISTRICT", "KIND", "STATE", "AGE", "LEFT");
+    let mut text = format!(
+        "\n{:<10} {:<24} {:<10} {:<9} {:<8} {:>9} {:>9}\n",
+        "ISLAND", "TITLE", "DISTRICT", "KIND", "STATE", "AGE", "LEFT"
+    );
     for island in islands.as_array().into_iter().flatten() {
         let born = number(&island["born_s"]);
         let left = number(&island["ends_s"]).saturating_sub(now_s);
@@ -156,7 +159,9 @@ mod tests {
             "deeds": [{ "at_s": 8_990, "what": "warned island 1048576", "why": "its life ends" }],
             "troubles": ["removing island 3 has failed"] }]);
         let text = world(&stewards, &islands, 9_000);
-        for part in ["Tristan 7", "warned", "2 h", "100 s", "zoo-1", "10 s ago: warned island", "its life ends", "! removing"] {
+        for part in
+            ["Tristan 7", "warned", "2 h", "100 s", "zoo-1", "10 s ago: warned island", "its life ends", "! removing"]
+        {
             assert!(text.contains(part), "{part} in\n{text}");
         }
     }

@@ -87,7 +87,11 @@ pub(super) fn landing(shared: &Shared, island: IslandId) -> Option<Place> {
 }
 
 /// Writes a passage to an island of another district; where to connect, and with which token.
-async fn depart(shared: &Arc<Shared>, player: ObjectId, record: &IslandRecord) -> Result<(String, String), CallRefusal> {
+async fn depart(
+    shared: &Arc<Shared>,
+    player: ObjectId,
+    record: &IslandRecord,
+) -> Result<(String, String), CallRefusal> {
     let refusal = |text: String| CallRefusal::new(codes::UNAVAILABLE, text);
     let there: District = shared.district.sibling(&record.district);
     let nodes = registry::read(&*shared.directory, &there).await.map_err(|error| refusal(error.to_string()))?;

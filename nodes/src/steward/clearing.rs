@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use cartographer::terrain::Terrain;
 use estate::document::DocumentError;
-use estate::land::{Grounds, ending};
+use estate::land::ending;
 use estate::post::{self, PostDocument};
 use estate::store::{Store, StoreError, WriteOptions};
 use estate::transaction::{TransactionError, Transactions};
 
+use crate::game::grounds::Terrains;
 use crate::owners::{Living, MeshOwners};
 
 /// Why an island could not be cleared.
@@ -20,6 +21,17 @@ pub enum ClearError {
     /// The store's or a document's.
     #[error(transparent)]
     Document(#[from] DocumentError),
+    /// The land could not be gone through.
+    #[error(transparent)]
+    Land(#[from] TransactionError),
+    /// Something still stands there.
+    #[error("{count} documents of the land are left: {why}")]
+    Left {
+        /// How many.
+        count: u64,
+        /// Why, for the first of them.
+        why: String,
+    },
     /// Somebody still looks after it.
     #[error("{node} still looks after {key}")]
     Held {
@@ -27,17 +39,6 @@ pub enum ClearError {
         key: String,
         /// Who.
         node: String,
-    },
-    /// What stands on the land could not be ended.
-    #[error("could not end what stands there")]
-    Land(#[from] TransactionError),
-    /// Something is held by others for the moment.
-    #[error("{left} documents of the land are left: {why}")]
-    Left {
-        /// How many.
-        left: u64,
-        /// Why, for the first of them.
-        why: String,
     },
 }
 
@@ -47,17 +48,17 @@ impl From<StoreError> for ClearError {
     }
 }
 
-/// Clears the documents of this island. What lies in boxes is promised to those who built them.
+/// Clears the documents of this island. What lay in boxes is promised to those who built them.
 pub async fn clear(
     estate: &Arc<Transactions>,
+    grounds: &Terrains,
     owners: &MeshOwners,
-    grounds: &dyn Grounds,
     terrain: &Terrain,
 ) -> Result<(), ClearError> {
-    let cleared = ending::clear(estate, grounds, terrain.id(), &mut |_| {}).await?;
+    let cleared = ending::clear(estate, grounds, terrain.id(), &mut |_| ()).await?;
     if cleared.left > 0 {
-        let why = cleared.reasons.first().cloned().unwrap_or_default();
-        return Err(ClearError::Left { left: cleared.left, why });
+        let why = cleared.reasons.into_iter().next().unwrap_or_default();
+        return Err(ClearError::Left { count: cleared.left, why });
     }
     let store = &**estate.store();
     let living = owners.living().await;

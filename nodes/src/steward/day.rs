@@ -172,10 +172,7 @@ pub fn svg(day: &Day) -> String {
                 ("warned or sinking", "#c9a227", |m| m.ending),
             ],
         ),
-        (
-            "animals of open islands",
-            &[("allowed", "#9aa5ad", |m| m.animals_most), ("there", "#7a4fa3", |m| m.animals)],
-        ),
+        ("animals of open islands", &[("allowed", "#9aa5ad", |m| m.animals_most), ("there", "#7a4fa3", |m| m.animals)]),
     ];
     let height = GAP + panels.len() as f64 * (PANEL + GAP);
     let mut out = format!(
@@ -273,7 +270,8 @@ mod tests {
     #[test]
     fn a_flash_crowd_finds_room_within_minutes() {
         // The first moment is before the first island.
-        let waits = |day: &Day| day.moments.iter().skip(1).filter(|m| m.waiting > 0).map(|m| m.at_s).collect::<Vec<_>>();
+        let waits =
+            |day: &Day| day.moments.iter().skip(1).filter(|m| m.waiting > 0).map(|m| m.at_s).collect::<Vec<_>>();
         let waiting = waits(&day());
         assert!(waiting.iter().all(|at_s| (FLASH_S..FLASH_S + 300).contains(at_s)), "only in the flash: {waiting:?}");
         assert!(waiting.len() <= 18, "for {} s", waiting.len() as u64 * STEP_S);

@@ -245,9 +245,8 @@ impl Duty {
     async fn census(&mut self) -> bool {
         let table = self.parts.mesh.peers();
         let me = self.parts.mesh.me();
-        self.counts.retain(|node, _| {
-            *node == me.node || table.get(node).is_some_and(|it| it.record.role == Role::Frontend)
-        });
+        self.counts
+            .retain(|node, _| *node == me.node || table.get(node).is_some_and(|it| it.record.role == Role::Frontend));
         if me.role == Role::Frontend {
             self.counts.insert(me.node.clone(), self.parts.report.borrow().by_island.clone());
         }
@@ -280,7 +279,9 @@ impl Duty {
         let mut due: Vec<(IslandRecord, &str)> = Vec::new();
         for package in self.parts.islands.stable_packages() {
             match records.get(&package.id()) {
-                None => due.push((IslandRecord::new(package, &district, now_s, 0), "an island that lasts had no record")),
+                None => {
+                    due.push((IslandRecord::new(package, &district, now_s, 0), "an island that lasts had no record"))
+                }
                 Some((found, _)) if found.district == district => {
                     let right = IslandRecord { born_s: found.born_s, ..IslandRecord::new(package, &district, 0, 0) };
                     if *found != right {
@@ -308,7 +309,11 @@ impl Duty {
                 return Ok(());
             }
             match self.project(&right, records).await {
-                Ok(()) => self.office.did(now_s, format!("wrote the record of island {} ({})", right.id, right.title), why.to_owned()),
+                Ok(()) => self.office.did(
+                    now_s,
+                    format!("wrote the record of island {} ({})", right.id, right.title),
+                    why.to_owned(),
+                ),
                 Err(trouble) => self.pauses.failed(&place, now_s, &trouble.to_string()),
             }
         }
@@ -333,7 +338,11 @@ impl Duty {
             }
             if self.parts.directory.delete(&record::key(&self.parts.district, id), Some(revision)).await? {
                 records.remove(&id);
-                self.office.did(now_s, format!("removed the record of island {id}"), "no such island is in the book".to_owned());
+                self.office.did(
+                    now_s,
+                    format!("removed the record of island {id}"),
+                    "no such island is in the book".to_owned(),
+                );
             }
         }
         Ok(())
@@ -483,7 +492,7 @@ impl Duty {
         if let Some(package) = package {
             let terrain = package.instance(id, record.title.clone());
             let grounds = Terrains::new(&self.parts.islands);
-            clearing::clear(&self.parts.estate, &self.parts.owners, &grounds, &terrain).await?;
+            clearing::clear(&self.parts.estate, &grounds, &self.parts.owners, &terrain).await?;
         }
         if let Some((_, revision)) = records.get(&id) {
             let key = record::key(&self.parts.district, id);

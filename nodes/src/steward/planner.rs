@@ -358,8 +358,7 @@ mod tests {
         let islands: Vec<Seen> = (1..=5).map(|id| island(id, Open, 99_000, 6 - id)).collect();
         let mut warned = Vec::new();
         for now_s in (10_000..10_400).step_by(5) {
-            let seen =
-                Situation { now_s, players: 20, complete: true, islands: &islands, templates: &templates };
+            let seen = Situation { now_s, players: 20, complete: true, islands: &islands, templates: &templates };
             warned.extend(planner.plan(&seen).into_iter().map(|action| (now_s, action.what)));
         }
         let first = What::Warn(IslandId(5), 10_400);
