@@ -17,7 +17,7 @@ const GRABS: u64 = 4;
 
 async fn two_people(village: &mut Village) -> (Person, Person) {
     let mut ann = village.person("Ann", 1, 30, 30).await;
-    let mut bob = village.person("Bob", 1, 30, 32).await;
+    let mut bob = village.person("Bob", 1, 31, 29).await;
     ann.arrives("frontend-1").await;
     bob.arrives("frontend-2").await;
     ann.sees_person(bob.player).await;
