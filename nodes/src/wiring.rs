@@ -181,7 +181,10 @@ pub async fn start(setup: Setup) -> Result<Node> {
         district: district.clone(),
         hands: hands.clone(),
     });
-    let kinds = kinds::all(Arc::new(Terrains::new(&islands))).beside(gateway::DOCUMENTS).beside(steward::DOCUMENTS).beside(passage::DOCUMENTS);
+    let kinds = kinds::all(Arc::new(Terrains::new(&islands)))
+        .beside(gateway::DOCUMENTS)
+        .beside(steward::DOCUMENTS)
+        .beside(passage::DOCUMENTS);
     let estate = Arc::new(Transactions::new(setup.store, kinds, owners.clone(), random.next_u64()));
     let Inbox { events, calls } = inbox;
     let tasks = setup.tasks.clone();

@@ -198,11 +198,9 @@ fn a_picture_shows_the_sea_blue_and_the_land_not_at_every_scale() {
 }
 
 #[test]
-fn another_island_with_the_same_map_costs_microseconds_and_shares_the_land() {
+fn another_island_with_the_same_map_shares_the_land() {
     let terrain = &islands()[0];
-    let began = std::time::Instant::now();
     let copies: Vec<Terrain> = (0..1_000).map(|n| terrain.instance(IslandId(1_000_000 + n), "Twin")).collect();
-    assert!(began.elapsed() < std::time::Duration::from_secs(1), "a thousand in {:?}", began.elapsed());
     let twin = &copies[7];
     assert_eq!((twin.id(), twin.title(), twin.name()), (IslandId(1_000_007), "Twin", terrain.name()));
     assert_eq!(

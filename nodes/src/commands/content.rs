@@ -11,7 +11,9 @@ use crate::game::content::{Content, ContentError};
 /// The content of a folder, or what comes with the program.
 pub fn open(folder: Option<&Path>) -> Result<Arc<Content>> {
     match folder {
-        Some(folder) => Content::open(folder).context("could not use the game's data files: `wildmesh content check` says more"),
+        Some(folder) => {
+            Content::open(folder).context("could not use the game's data files: `wildmesh content check` says more")
+        }
         None => Ok(Content::bundled()),
     }
 }

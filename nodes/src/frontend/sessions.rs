@@ -194,11 +194,7 @@ impl Sessions {
     }
 
     /// A client comes from another district, with a passage.
-    async fn land(
-        &self,
-        token: &str,
-        hand_over: impl FnOnce() -> Arc<dyn Sink> + Send,
-    ) -> Result<ClientId, Farewell> {
+    async fn land(&self, token: &str, hand_over: impl FnOnce() -> Arc<dyn Sink> + Send) -> Result<ClientId, Farewell> {
         let shared = &self.shared;
         if shared.draining() {
             return Err(Farewell::new(codes::DRAINING, "this frontend is leaving"));

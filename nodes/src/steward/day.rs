@@ -153,9 +153,12 @@ const PANEL: f64 = 190.0;
 const LEFT: f64 = 64.0;
 const GAP: f64 = 44.0;
 
+/// A line of the picture: its name, its colour, and what it shows.
+type Line = (&'static str, &'static str, fn(&Moment) -> u32);
+
 /// The day as a picture: players, islands, animals, over the hours.
 pub fn svg(day: &Day) -> String {
-    let panels: [(&str, &[(&str, &str, fn(&Moment) -> u32)]); 3] = [
+    let panels: [(&str, &[Line]); 3] = [
         (
             "players",
             &[
@@ -187,7 +190,7 @@ pub fn svg(day: &Day) -> String {
     out
 }
 
-fn panel(out: &mut String, day: &Day, title: &str, lines: &[(&str, &str, fn(&Moment) -> u32)], top: f64) {
+fn panel(out: &mut String, day: &Day, title: &str, lines: &[Line], top: f64) {
     let most = lines.iter().flat_map(|(_, _, of)| day.moments.iter().map(of)).max().unwrap_or(0).max(1);
     let bottom = top + PANEL;
     let x = |at_s: u64| LEFT + (WIDTH - LEFT - 16.0) * at_s as f64 / DAY_S as f64;

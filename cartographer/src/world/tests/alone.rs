@@ -304,7 +304,8 @@ fn a_walk_around_what_is_in_the_way_stops_before_it_and_others_walk_through() {
     assert_eq!(stopped.end().tile(), Some((3, 1).into()));
     let through = world.walk(0, ObjectId(1), tile(1, 1), tile(9, 1), 512).expect("the land is open");
     assert_eq!(through.end().tile(), Some((9, 1).into()));
-    let refused = |world: &mut World<Creature>, id, speed| world.walk_around(9_000, ObjectId(id), &door, tile(1, 1), speed);
+    let refused =
+        |world: &mut World<Creature>, id, speed| world.walk_around(9_000, ObjectId(id), &door, tile(1, 1), speed);
     assert_eq!(refused(&mut world, 1, 0), Err(WalkRefusal::BadSpeed));
     assert_eq!(refused(&mut world, 7, 512), Err(WalkRefusal::Unknown));
 }

@@ -227,10 +227,10 @@ impl Settler {
                 }
                 return;
             }
-            Act::Demolish { object } | Act::Put { object, .. } | Act::Take { object, .. } | Act::Look { object } => {
-                if code == codes::MISSING || code == codes::FORBIDDEN {
-                    self.built.retain(|(it, ..)| it != object);
-                }
+            Act::Demolish { object } | Act::Put { object, .. } | Act::Take { object, .. } | Act::Look { object }
+                if code == codes::MISSING || code == codes::FORBIDDEN =>
+            {
+                self.built.retain(|(it, ..)| it != object);
             }
             _ => {}
         }
