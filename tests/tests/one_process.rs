@@ -48,7 +48,7 @@ fn up_is_ready_within_seconds_and_ends_in_order() {
         let status: Value = serde_json::from_slice(&status(gateway, &["--json"]).stdout).ok()?;
         let nodes = status["nodes"].as_array()?;
         let players: u64 = nodes.iter().filter_map(|node| node["load"]["players"].as_u64()).sum();
-        (players == 30 && nodes.len() == 6).then_some(())
+        (players == 30 && nodes.len() == 9).then_some(())
     });
 
     let asked = Instant::now();
