@@ -82,7 +82,7 @@ export class Panel {
     button.title = this.shows(node) ? "Hide what it sees" : "Show what it sees";
     part("name").textContent = node.id;
     const counts = load && load.capacity > 0;
-    part("load").innerHTML = counts ? "<b></b> players" : "";
+    part("load").innerHTML = counts ? `<b></b> ${node.role === "colosseum" ? "battles" : "players"}` : "";
     if (counts) part("load").firstChild.textContent = load.players.toLocaleString("en");
     part("bar").hidden = !counts;
     if (counts) part("bar").firstChild.style.transform = `scaleX(${Math.min(load.players / load.capacity, 1)})`;

@@ -25,7 +25,9 @@ use serde_json::{Value, json};
 use crate::cli::{Audit, Deed, Estate, Give, Migrate, Show, StoreArg};
 use crate::game::grounds::Terrains;
 use crate::gateway;
-use crate::islands;
+use crate::islands::record::IslandRecord;
+use crate::islands::{self, Archipelago};
+use crate::steward::book;
 use crate::passage;
 use crate::steward;
 use crate::wiring::drivers::{self, StoreSpec};
@@ -59,8 +61,19 @@ async fn open(store: &StoreArg) -> Result<Arc<dyn Store>> {
     drivers::store(&store.store).await
 }
 
-fn transactions(store: Arc<dyn Store>, islands: Option<&Path>, offline: bool) -> Result<Transactions> {
-    let grounds = Arc::new(Terrains::new(&islands::open(islands)?));
+/// All islands of all districts: the lasting ones of the packages, and those that come and go, as the stewards' books name
+/// them.
+async fn archipelago(store: &dyn Store, folder: Option<&Path>) -> Result<Archipelago> {
+    let islands = islands::open(folder)?;
+    let read = book::all(store).await.context("could not read the books of islands")?;
+    // A tool belongs to no district: every island is its own.
+    let records = read.into_iter().map(|record| (record.id, IslandRecord { district: String::new(), ..record }));
+    islands.adopt(records.collect());
+    Ok(islands)
+}
+
+async fn transactions(store: Arc<dyn Store>, islands: Option<&Path>, offline: bool) -> Result<Transactions> {
+    let grounds = Arc::new(Terrains::new(&archipelago(&*store, islands).await?));
     let secret = drivers::secret()?;
     let seed = u64::from_le_bytes(std::array::from_fn(|i| secret[i]));
     let kinds = kinds::all(grounds).beside(gateway::DOCUMENTS).beside(steward::DOCUMENTS).beside(passage::DOCUMENTS);
@@ -86,13 +99,13 @@ async fn show(show: Show) -> Result<()> {
 
 async fn deed(asked: Deed) -> Result<()> {
     let chunk = Chunk { island: IslandId(asked.island), x: asked.x, y: asked.y };
-    let islands = islands::open(asked.islands.as_deref())?;
+    let store = open(&asked.store).await?;
+    let islands = archipelago(&*store, asked.islands.as_deref()).await?;
     if islands.get(chunk.island).is_none() {
         let known: Vec<String> =
             islands.all().iter().map(|terrain| format!("{} {}", terrain.id(), terrain.name())).collect();
         bail!("there is no island {}; there are {}", asked.island, known.join(", "));
     }
-    let store = open(&asked.store).await?;
     let kept = peek::<DeedDocument>(&*store, &deed::key(chunk)).await?;
     let written = kept.is_some();
     let document = match kept {
@@ -172,7 +185,7 @@ async fn give(asked: Give) -> Result<()> {
             move |i| secret[i]
         }))),
     };
-    let transactions = transactions(open(&asked.store).await?, asked.islands.as_deref(), false)?;
+    let transactions = transactions(open(&asked.store).await?, asked.islands.as_deref(), false).await?;
     let goods = What::Goods(Goods::stack(item.clone(), asked.count));
     if let Err(error) = promise::give(&transactions, op, Place::Mint, asked.player, goods).await {
         let done = outcome(error.outcome());
@@ -185,7 +198,7 @@ async fn give(asked: Give) -> Result<()> {
 async fn audit(asked: Audit) -> Result<ExitCode> {
     let store = open(&asked.store).await?;
     let total = store.estimate().await;
-    let transactions = transactions(store, asked.islands.as_deref(), asked.offline)?;
+    let transactions = transactions(store, asked.islands.as_deref(), asked.offline).await?;
     let mut bar = Bar::new(total);
     let report = audit::audit(&transactions, asked.repair, &mut |progress| {
         bar.draw(progress.doing, progress.documents, progress.found);

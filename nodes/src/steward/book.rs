@@ -16,6 +16,9 @@ use crate::islands::record::IslandRecord;
 /// How often a change is tried when others change the book meanwhile.
 const TRIES: u32 = 8;
 
+/// Books that are read at a time.
+const PAGE: usize = 64;
+
 /// The book.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BookDocument {
@@ -68,6 +71,21 @@ pub async fn read(store: &dyn Store, key: &str) -> Result<BookDocument, BookErro
     Ok(peek::<BookDocument>(store, key).await?.map_or_else(empty, |kept| kept.document))
 }
 
+/// The islands in the books of all districts.
+pub async fn all(store: &dyn Store) -> Result<Vec<IslandRecord>, BookError> {
+    let (prefix, mut after, mut records) = (key(""), None::<String>, Vec::new());
+    loop {
+        let page = store.scan(&prefix, after.as_deref(), PAGE).await?;
+        for (key, _) in &page {
+            records.extend(read(store, key).await?.islands.into_values());
+        }
+        match page.last() {
+            Some((last, _)) if page.len() == PAGE => after = Some(last.clone()),
+            _ => return Ok(records),
+        }
+    }
+}
+
 fn empty() -> BookDocument {
     BookDocument { v: BookDocument::VERSION, ..BookDocument::default() }
 }
@@ -104,4 +122,37 @@ pub async fn change(
         }
     }
     Err(BookError::Busy)
+}
+
+#[cfg(test)]
+mod tests {
+    use cartographer::geometry::IslandId;
+    use estate::store::memory::MemoryStore;
+
+    use super::*;
+    use crate::islands::record::{IslandKind, IslandState};
+
+    #[tokio::test(start_paused = true)]
+    async fn the_islands_of_all_books_are_found_and_nothing_else() {
+        let store = MemoryStore::new().client();
+        for (district, island) in [("east", 7), ("west", 9)] {
+            let record = IslandRecord {
+                id: IslandId(island),
+                title: format!("Island {island}"),
+                template: "ulleung".to_owned(),
+                district: district.to_owned(),
+                kind: IslandKind::Unstable,
+                state: IslandState::Open,
+                born_s: 1,
+                ends_s: 2,
+                size: (1, 1),
+                harbours: Vec::new(),
+            };
+            let put = |book: &mut BookDocument| book.islands.insert(island, record.clone()).is_none();
+            assert!(change(&store, &key(district), put).await.expect("a store without faults"));
+        }
+        store.insert("islandsx", b"{}".to_vec().into(), WriteOptions::default()).await.expect("another document");
+        let found = all(&store).await.expect("two books");
+        assert_eq!(found.iter().map(|record| record.id.0).collect::<Vec<_>>(), [7, 9]);
+    }
 }
