@@ -27,9 +27,9 @@ use crate::game::grounds::Terrains;
 use crate::gateway;
 use crate::islands::record::IslandRecord;
 use crate::islands::{self, Archipelago};
-use crate::steward::book;
 use crate::passage;
 use crate::steward;
+use crate::steward::book;
 use crate::wiring::drivers::{self, StoreSpec};
 
 /// What an audit's exit code says when something is wrong: another than that of a command that failed.

@@ -58,13 +58,29 @@ pub enum Struck {
     Dead,
 }
 
+/// Births that epochs tell apart during one post. Beyond it the newborn is not shown until the habitat has slept.
+const BIRTHS: u64 = (1 << BIRTH_BITS) - 1;
+const BIRTH_BITS: u32 = 16;
+
+/// The epoch of an animal: whoever takes the place of a dead one has its number, and MUST have a higher epoch.
+pub fn epoch_under(post: u64, births: u64) -> Epoch {
+    Epoch(post << BIRTH_BITS | births)
+}
+
+/// The epoch of the post under which an animal has this epoch.
+pub fn post_of(epoch: Epoch) -> u64 {
+    epoch.0 >> BIRTH_BITS
+}
+
 /// A habitat that is awake.
 #[derive(Debug)]
 pub struct Den {
     /// Its herd's minds.
     pub herd: HerdId,
-    /// The epoch of its post, and of all its animals.
+    /// The epoch of its post.
     pub epoch: u64,
+    /// How many animals took the places of dead ones since it woke.
+    births: u64,
     /// The species.
     pub what: What,
     terrain: Arc<Terrain>,
@@ -168,7 +184,7 @@ impl Dens {
         }
         let (kept, deaths) = read(state, at.now_s, minds.lore().tuning.heal_per_minute);
         let herd = minds.add_herd(id.island, terrain.clone(), habitat.clone());
-        let mut den = Den { herd, epoch, what, terrain: terrain.clone(), deaths };
+        let mut den = Den { herd, epoch, births: 0, what, terrain: terrain.clone(), deaths };
         den.bury(minds.lore(), at.now_s);
         for index in 0..habitat.animals {
             if den.deaths.contains_key(&index) {
@@ -258,6 +274,7 @@ impl Dens {
         let mut replaced = 0;
         for (id, den) in &mut self.dens {
             for index in den.bury(minds.lore(), at.now_s) {
+                den.births = (den.births + 1).min(BIRTHS);
                 replaced += usize::from(den.spawn(world, minds, at.now, *id, index, None));
             }
         }
@@ -309,7 +326,15 @@ impl Den {
             herd: u64::from(id.index) + 1,
             battle: 0,
         };
-        let spawned = world.spawn(now, object, Epoch(self.epoch), id.island, place, Body::Animal(animal), false);
+        let spawned = world.spawn(
+            now,
+            object,
+            epoch_under(self.epoch, self.births),
+            id.island,
+            place,
+            Body::Animal(animal),
+            false,
+        );
         if let Err(refusal) = spawned {
             tracing::warn!(%refusal, object = object.0, habitat = %id, "an animal cannot be here");
             return false;

@@ -15,7 +15,7 @@ use rand::{RngCore, SeedableRng};
 use serde_json::{Map, Value};
 use tokio::sync::{oneshot, watch};
 
-use super::dens::{Dens, Last, Moment};
+use super::dens::{Dens, Last, Moment, post_of};
 use super::fights::Fights;
 use super::habitats::{self, HabitatId, Part};
 use super::keeper::{self, Keeper};
@@ -279,7 +279,11 @@ impl ZooRules {
         let mut last = BTreeMap::new();
         for (object, ghost) in cells.iter().flat_map(|cell| world.ghosts_in(*cell)) {
             let ours = AnimalId::of(object).is_some_and(|it| (it.island, it.habitat) == (id.island, id.index));
-            if ours && ghost.view().kind == kind::ANIMAL && ghost.epoch().0 + 1 == epoch && ghost.view().health > 0 {
+            if ours
+                && ghost.view().kind == kind::ANIMAL
+                && post_of(ghost.epoch()) + 1 == epoch
+                && ghost.view().health > 0
+            {
                 let place = ghost.place(self.sights.theirs(ghost.publisher(), now));
                 last.insert(object, Last { place, health: ghost.view().health });
             }
