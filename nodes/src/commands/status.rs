@@ -110,7 +110,8 @@ fn table(mesh: &Value) -> String {
             plain(&node["node"]),
             plain(&node["role"]),
             plain(&node["state"]),
-            number(&node["load"]["players"]),
+            // What a colosseum counts there are battles.
+            if node["role"] == "frontend" { number(&node["load"]["players"]) } else { "-".to_owned() },
             us(&report["counters"]["tick_p99_us"]),
             us(&node["rtt_us"]),
             number(&report["counters"]["reals"]),
