@@ -54,6 +54,10 @@ pub struct PlayerDocument {
     pub home: u32,
     /// The lowest number of an act that is still taken from its clients. Written by its owner.
     pub floor: u64,
+    /// No act from `floor` on was asked for before this, in seconds since 1970; 0 if that is not known. Written by its owner:
+    /// by this the next one knows whether what became of those acts is still remembered.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub floor_s: u64,
     /// What it carries. Changed by transactions only.
     pub bag: Goods,
     /// What it has made and used up. Changed by transactions only.
@@ -78,6 +82,10 @@ impl Document for PlayerDocument {
     fn v(&self) -> u32 {
         self.v
     }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// To version 2: a player has a bag, a page, promises and experience, all of them empty.
@@ -233,6 +241,7 @@ pub async fn create(
         health: WELL,
         home: birth.island,
         floor: 0,
+        floor_s: 0,
         bag: Goods::default(),
         page: Page::default(),
         kept: 0,

@@ -1,8 +1,8 @@
 //! The calendar: seconds since 1970, for what must last longer than a process, such as a tree that grows again.
 //!
 //! Taken from the system once and counted on by the monotonic clock, so that it never jumps while a node runs, and passes
-//! with simulated time. Nothing is ever decided by comparing two nodes' calendars: a wrong one only makes a tree grow
-//! early or late.
+//! with simulated time. Nothing is ever decided by comparing two nodes' calendars to the minute: a wrong one only makes a
+//! tree grow early or late, or an act of a former session too old to be asked again.
 
 use std::time::Duration;
 

@@ -19,6 +19,10 @@ pub const QUEUE_MOST: usize = 256;
 /// The most bytes of all promises that wait for one player, as JSON.
 pub const QUEUE_BYTES: usize = crate::store::VALUE_BYTES / 2;
 
+/// The part of the queue, in number and in bytes, that gifts of players leave free: one in so many. Else whoever sends a
+/// player many small gifts would have their loot refused, and what lies in their boxes on an island that ends.
+pub const SPARED: usize = 4;
+
 /// The longest note, in bytes.
 pub const NOTE_BYTES: usize = 1_024;
 
@@ -143,15 +147,17 @@ impl Kind for PromiseKind {
 impl PromiseDocument {
     fn add(&mut self, op: OperationId, what: &What, from: Place) -> Result<(), Refusal> {
         what.check()?;
-        if self.queue.len() >= QUEUE_MOST {
-            return Err(Refusal::new("full", format!("{QUEUE_MOST} promises wait for the player already")));
+        let spared = |most: usize| if matches!(from, Place::Player(_)) { most - most / SPARED } else { most };
+        let (most, most_bytes) = (spared(QUEUE_MOST), spared(QUEUE_BYTES));
+        if self.queue.len() >= most {
+            return Err(Refusal::new("full", format!("{most} promises or more wait for the player already")));
         }
         let id = self.next;
         self.next = id.checked_add(1).ok_or_else(|| Refusal::new("overflow", "no number is left for a promise"))?;
         self.queue.push(Promised { id, op, what: what.clone(), from });
         let bytes = serde_json::to_vec(&self.queue).map_or(usize::MAX, |text| text.len());
-        if bytes > QUEUE_BYTES {
-            return Err(Refusal::new("full", format!("promises of {bytes} bytes; the bound is {QUEUE_BYTES}")));
+        if bytes > most_bytes {
+            return Err(Refusal::new("full", format!("promises of {bytes} bytes; the bound is {most_bytes}")));
         }
         Ok(())
     }

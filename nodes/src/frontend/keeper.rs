@@ -59,6 +59,20 @@ pub struct Standing {
     pub health: u8,
     /// The lowest number of an act that is still taken.
     pub floor: u64,
+    /// No act from `floor` on was asked for before this, in seconds since 1970; 0 if that is not known.
+    pub floor_s: u64,
+}
+
+/// By how much what is saved of [`Standing::floor_s`] may be behind, in seconds: it passes with time, and is no reason to save
+/// by itself.
+const FLOOR_BEHIND_S: u64 = 120;
+
+impl Standing {
+    /// Whether a document that says `saved` need not be written.
+    pub fn is_saved_by(&self, saved: &Standing) -> bool {
+        let behind = self.floor_s.abs_diff(saved.floor_s) >= FLOOR_BEHIND_S;
+        !behind && *self == Standing { floor_s: self.floor_s, ..*saved }
+    }
 }
 
 /// What the document says that the world shows: changed by transactions only.
@@ -287,9 +301,9 @@ async fn save(shared: &Shared, store: &dyn Store, claimed: &mut Claimed, standin
 }
 
 fn stand(claimed: &mut Claimed, standing: Standing) {
-    let (document, Standing { island, place, health, floor }) = (&mut claimed.document, standing);
+    let (document, Standing { island, place, health, floor, floor_s }) = (&mut claimed.document, standing);
     (document.island, document.x, document.y) = (island.0, place.x, place.y);
-    (document.health, document.floor) = (health, floor.max(document.floor));
+    (document.health, document.floor, document.floor_s) = (health, floor.max(document.floor), floor_s);
 }
 
 fn count(shared: &Shared, saved: &Result<(), PlayerError>, well: &str) {

@@ -27,6 +27,10 @@ const EARLIER_MS: u64 = 60_000;
 /// How long an act may be asked for again, in milliseconds: well within what documents remember.
 const AGAIN_MS: u64 = 5 * 60_000;
 
+/// Acts of earlier claims are taken only if all of them were asked for within this time before the player comes in, in
+/// milliseconds: then documents still remember them. Minutes less than they do, for calendars of two nodes differ.
+const REMEMBERED_MS: u64 = 2 * AGAIN_MS;
+
 /// How often the highest number is noted, in milliseconds, to know later which numbers are that old.
 const NOTE_MS: u64 = 10_000;
 
@@ -38,6 +42,7 @@ pub const UNDER_WAY: usize = 8;
 
 const _: () = assert!(UNDER_WAY < KNOWN);
 const _: () = assert!(AGAIN_MS * 2 < estate::transaction::REMEMBERED.as_millis() as u64);
+const _: () = assert!(REMEMBERED_MS + 4 * EARLIER_MS < estate::transaction::REMEMBERED.as_millis() as u64);
 
 /// The acts of one player in one session of its document.
 #[derive(Debug)]
@@ -47,6 +52,8 @@ pub struct Operations {
     claim: (u64, u64),
     floor: u64,
     since_ms: u64,
+    /// How long before `since_ms` acts of earlier claims were asked for at most, in milliseconds.
+    earlier_ms: u64,
     /// When which number was the highest, oldest first.
     notes: VecDeque<(u64, u64)>,
     highest: u64,
@@ -91,14 +98,21 @@ pub enum Judged {
 }
 
 impl Operations {
-    /// Those of a player who comes in at `now_ms` under the claim `epoch`; `floor` is what its document says.
-    pub fn new(player: ObjectId, epoch: u64, floor: u64, now_ms: u64) -> Operations {
+    /// Those of a player who comes in at `now_ms` under the claim `epoch`; `floor` is what its document says, and no act
+    /// from there on was asked for more than `earlier_ms` milliseconds ago.
+    pub fn new(player: ObjectId, epoch: u64, floor: u64, earlier_ms: u64, now_ms: u64) -> Operations {
         let first = |epoch: u64| epoch << EPOCH_BITS;
+        // What documents have forgotten would happen a second time.
+        let (earliest, earlier_ms) = match earlier_ms <= REMEMBERED_MS {
+            true => (first(epoch.saturating_sub(EARLIER_CLAIMS)), earlier_ms),
+            false => (first(epoch), 0),
+        };
         Operations {
             player,
             claim: (first(epoch), first(epoch + 1)),
-            floor: floor.max(first(epoch.saturating_sub(EARLIER_CLAIMS))),
+            floor: floor.max(earliest),
             since_ms: now_ms,
+            earlier_ms,
             notes: VecDeque::new(),
             highest: 0,
             known: BTreeMap::new(),
@@ -118,6 +132,14 @@ impl Operations {
             self.floor = self.floor.max(number.saturating_add(1));
         }
         self.floor
+    }
+
+    /// How long ago an act whose number is still taken was asked for first, in milliseconds, at most.
+    pub fn oldest_ms(&mut self, now_ms: u64) -> u64 {
+        if self.floor(now_ms) < self.claim.0 {
+            return self.earlier_ms + now_ms.saturating_sub(self.since_ms);
+        }
+        self.notes.front().map_or(0, |(noted_ms, _)| now_ms.saturating_sub(*noted_ms))
     }
 
     /// True if the number is of this session: then this knows all that became of it.
@@ -223,7 +245,7 @@ mod tests {
     const FIRST: u64 = EPOCH << EPOCH_BITS;
 
     fn operations(floor: u64) -> Operations {
-        Operations::new(PLAYER, EPOCH, floor, 1_000)
+        Operations::new(PLAYER, EPOCH, floor, 0, 1_000)
     }
 
     fn ask(operations: &mut Operations, now_ms: u64, number: u64) -> Judged {
@@ -253,6 +275,20 @@ mod tests {
         assert!(stale(ask(&mut operations(FIRST - 3), 1_000, FIRST - 4)), "below the document's floor");
         assert!(stale(ask(&mut ours, 1_000 + EARLIER_MS, FIRST - 1)), "of an earlier claim, a minute later");
         assert!(matches!(ask(&mut ours, 1_000 + EARLIER_MS, FIRST), Judged::Do(_)));
+    }
+
+    #[test]
+    fn what_documents_may_have_forgotten_is_not_asked_of_them_again() {
+        let mut ours = Operations::new(PLAYER, EPOCH, FIRST - 3, REMEMBERED_MS, 1_000);
+        assert!(matches!(ask(&mut ours, 1_000, FIRST - 1), Judged::Do(_)), "just remembered");
+        assert_eq!(ours.oldest_ms(31_000), REMEMBERED_MS + 30_000, "so a session after this one does not take it");
+        let mut ours = Operations::new(PLAYER, EPOCH, FIRST - 3, REMEMBERED_MS + 1, 1_000);
+        let judged = ask(&mut ours, 1_000, FIRST - 1);
+        assert!(matches!(judged, Judged::Stale(_)), "the player was away for long: {judged:?}");
+        assert_eq!(ours.oldest_ms(31_000), 0, "nothing was asked for in this session");
+        assert!(matches!(ask(&mut ours, 31_000, FIRST), Judged::Do(_)));
+        assert_eq!(ours.oldest_ms(41_000), 10_000);
+        assert_eq!(ours.oldest_ms(31_000 + AGAIN_MS), 0, "below the floor by then");
     }
 
     #[test]

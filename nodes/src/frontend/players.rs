@@ -177,6 +177,8 @@ pub struct Join {
     pub client: NewClient,
     /// The lowest number of an act that its document lets in.
     pub floor: u64,
+    /// Since when such acts may have been asked for, in seconds since 1970; 0 if that is not known.
+    pub floor_s: u64,
     /// The island to which it is brought when it has been defeated.
     pub home: IslandId,
     /// Who guards its document.
@@ -307,14 +309,15 @@ impl Players {
         let player = self.players.get_mut(&id)?;
         let real = world.get(id)?;
         let (island, place, floor) = (player.island, real.place(now), player.operations.floor(now));
-        Some(Standing { island, place, health, floor })
+        let floor_s = self.shared.calendar.now_s().saturating_sub(player.operations.oldest_ms(now).div_ceil(1_000));
+        Some(Standing { island, place, health, floor, floor_s })
     }
 
     /// Has a player saved.
     fn save(&mut self, world: &GameWorld, now: u64, id: ObjectId) {
         let Some(standing) = self.standing(world, now, id) else { return };
         let Some(player) = self.players.get_mut(&id) else { return };
-        if standing == player.saved {
+        if standing.is_saved_by(&player.saved) {
             player.keeper.visit();
         } else if player.keeper.save(standing) {
             player.saved = standing;

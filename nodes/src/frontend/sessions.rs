@@ -260,8 +260,8 @@ impl Sessions {
             }),
         );
         let player = guest.player;
-        let (floor, home) = (document.floor, IslandId(document.home));
-        let join = Join { player, session, epoch, body, island, place, floor, home, client, keeper, reply };
+        let (floor, floor_s, home) = (document.floor, document.floor_s, IslandId(document.home));
+        let join = Join { player, session, epoch, body, island, place, floor, floor_s, home, client, keeper, reply };
         if !self.world.role(FrontInput::Join(Box::new(join))).await {
             return Err(Farewell::new(codes::UNAVAILABLE, "this frontend is stopping"));
         }

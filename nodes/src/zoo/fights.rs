@@ -37,6 +37,8 @@ const OPENS_PER_S: u32 = 8;
 const BLOWS_PER_S: u32 = 64;
 /// A battle of which nothing is seen for so long is asked for, in milliseconds.
 const SILENT_MS: u64 = 4_000;
+/// How often a battle is asked for; then its animals are free. Should a room of it appear later, it is told so.
+const ASKED_MOST: u32 = 15;
 
 /// What goes on.
 #[derive(Debug, Default)]
@@ -54,6 +56,8 @@ pub(super) struct Fights {
 struct Fighting {
     battle: u64,
     silent_since: Option<u64>,
+    /// How often it has been asked for since it was seen.
+    asked: u32,
 }
 
 impl Fights {
@@ -107,7 +111,8 @@ impl ZooRules {
                 unpack(&call.body).and_then(|take| self.take(world, now, take)).map(|fighter| pack(&fighter))
             }
             name if name == FIGHTER_TOLD.name => {
-                unpack(&call.body).map(|told| self.told(world, now, told)).map(|()| Bytes::new())
+                let from = call.from.clone();
+                unpack(&call.body).map(|told| self.told(world, now, told, from)).map(|()| Bytes::new())
             }
             name if name == FIGHTER_FREED.name => {
                 unpack(&call.body).map(|freed| self.freed(world, now, freed)).map(|()| Bytes::new())
@@ -141,16 +146,23 @@ impl ZooRules {
 
     fn enter(&mut self, world: &mut GameWorld, now: u64, object: ObjectId, battle: u64) {
         self.fights.opening.remove(&object);
-        self.fights.fighting.insert(object, Fighting { battle, silent_since: None });
+        self.fights.fighting.insert(object, Fighting { battle, silent_since: None, asked: 0 });
         let motion = world.stop(now, object).unwrap_or_default();
         self.minds.pause(now, object, true, motion);
         change(world, now, object, |animal| (animal.battle, animal.pose) = (battle, pose::IDLE));
     }
 
-    fn told(&mut self, world: &mut GameWorld, now: u64, told: FighterTold) {
+    /// A battle tells how an animal is. A room that believes an animal to be in it that is not, such as one that went on
+    /// elsewhere, is told so: else it would keep a fighter that nobody can hurt.
+    fn told(&mut self, world: &mut GameWorld, now: u64, told: FighterTold, from: NodeId) {
         let FighterTold { battle, object, health } = told;
-        if self.fights.fighting.get(&object).is_some_and(|fighting| fighting.battle == battle) {
-            set_health(world, &mut self.minds, now, object, health);
+        match self.fights.fighting.get(&object) {
+            Some(fighting) if fighting.battle == battle => set_health(world, &mut self.minds, now, object, health),
+            // One that is about to begin, if its answer is under way.
+            _ if self.fights.opening.contains(&object) => {}
+            // Without the lease nothing is said for anybody.
+            _ if !self.lease_held => {}
+            _ => self.not_in(object, battle, from),
         }
     }
 
@@ -320,18 +332,24 @@ impl ZooRules {
     }
 
     /// Once a second: refills what may be done, and asks for battles of which nothing is seen any more.
-    pub(super) fn watch_battles(&mut self, world: &GameWorld, now: u64) {
+    pub(super) fn watch_battles(&mut self, world: &mut GameWorld, now: u64) {
         (self.fights.opens_left, self.fights.blows_left) = (OPENS_PER_S, BLOWS_PER_S);
         let peers = self.shared.mesh.peers();
-        let mut silent = BTreeSet::new();
-        for Fighting { battle, silent_since } in self.fights.fighting.values_mut() {
+        let (mut silent, mut given_up) = (BTreeSet::new(), Vec::new());
+        for (animal, Fighting { battle, silent_since, asked }) in &mut self.fights.fighting {
             let room = world.ghost(ObjectId(*battle)).map(|ghost| Incarnation(ghost.publisher()));
             if room.is_some_and(|room| peers.by_incarnation(room).is_some()) {
-                *silent_since = None;
+                (*silent_since, *asked) = (None, 0);
+            } else if *asked >= ASKED_MOST {
+                given_up.push(*animal);
             } else if now >= *silent_since.get_or_insert(now) + SILENT_MS {
-                *silent_since = Some(now);
+                (*silent_since, *asked) = (Some(now), *asked + 1);
                 silent.insert(*battle);
             }
+        }
+        for animal in given_up {
+            tracing::warn!(animal = animal.0, "no colosseum goes on with a battle: the animal is free");
+            self.release(world, now, animal);
         }
         for battle in silent {
             let colosseums: Vec<NodeId> = peers.up(Role::Colosseum).map(|peer| peer.record.node.clone()).collect();

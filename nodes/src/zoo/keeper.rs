@@ -18,8 +18,10 @@ use crate::world_loop::WorldHandle;
 
 /// Orders that wait for one keeper, at most. A save that finds the queue full is left out: the next one is newer.
 const ORDERS: usize = 2;
-/// How often the last save is tried; afterwards the lease's end gives the post up.
+/// How often the last save is tried before whoever waits for it is told; then it is tried on, now and then.
 const LAST_SAVES: u32 = 5;
+/// The pause before the last save is tried on.
+const PAUSE_LATER: Duration = Duration::from_secs(30);
 /// The pause between two tries.
 const PAUSE: Duration = Duration::from_millis(500);
 /// For how long the state of a habitat that nobody watches is kept. After that it begins anew.
@@ -103,12 +105,25 @@ pub(super) async fn keep(shared: Arc<Shared>, world: WorldHandle<ZooInput>, id: 
         }
         None => None,
     };
-    release(&**store, &mut held, id).await;
-    if let Some(done) = done {
-        // An error means that nobody waits any more.
-        let _ = done.send(());
+    let told = async {
+        if let Some(done) = done {
+            // An error means that nobody waits any more.
+            let _ = done.send(());
+        }
+        world.role(ZooInput::Released(id, epoch)).await;
+    };
+    give_up(&**store, &mut held, id, told).await;
+}
+
+/// Gives a post up, and has `told` tell so, or that it is taking long. A post that names a living node would be out of reach
+/// of every other zoo, so it is not left alone before it is given up, or claimed by another, or by this one anew.
+async fn give_up(store: &dyn Store, held: &mut Held, id: HabitatId, told: impl Future<Output = ()>) {
+    let mut released = release(store, held, id).await;
+    told.await;
+    while !released {
+        sleep(PAUSE_LATER).await;
+        released = release(store, held, id).await;
     }
-    world.role(ZooInput::Released(id, epoch)).await;
 }
 
 async fn claim(shared: &Shared, id: HabitatId) -> Option<Held> {
@@ -142,12 +157,46 @@ async fn save(store: &dyn Store, held: &mut Held, id: HabitatId) -> Option<bool>
     }
 }
 
-async fn release(store: &dyn Store, held: &mut Held, id: HabitatId) {
+/// False if the post may still be ours.
+async fn release(store: &dyn Store, held: &mut Held, id: HabitatId) -> bool {
     for _ in 0..LAST_SAVES {
         match post::release(store, held, Some(KEEP)).await {
-            Ok(()) | Err(PostError::Fenced { .. }) => return,
+            Ok(()) | Err(PostError::Fenced { .. }) => return true,
             Err(error) => tracing::warn!(habitat = %id, %error, "could not give a habitat up"),
         }
         sleep(PAUSE).await;
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use cartographer::geometry::IslandId;
+    use estate::store::memory::{Fault, MemoryStore};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_habitat_is_given_up_at_last_however_long_the_store_was_out_of_reach() {
+        let server = MemoryStore::new();
+        let (store, key) = (server.client(), post::key("habitat", "1.0"));
+        let claimant = |node: &str| Claimant { node: node.to_owned(), incarnation: 1, claim: 1 };
+        let claimed = post::claim(&store, &key, &claimant("zoo-1"), |_| false).await.expect("claimed");
+        let Claim::Claimed(mut held) = claimed else { panic!("not claimed") };
+        for call in 0..500 {
+            store.faults().at(call, Fault::Refuse);
+        }
+        let id = HabitatId { island: IslandId(1), index: 0 };
+        let mut told = false;
+        let other = server.client();
+        give_up(&store, &mut held, id, async {
+            told = true;
+            let tried = post::claim(&other, &key, &claimant("zoo-2"), |_| false).await.expect("asked");
+            assert!(matches!(tried, Claim::HeldBy(_)), "the store was out of reach: {tried:?}");
+        })
+        .await;
+        assert!(told, "the zoo goes on meanwhile");
+        let claimed = post::claim(&other, &key, &claimant("zoo-2"), |_| false).await.expect("asked");
+        assert!(matches!(claimed, Claim::Claimed(_)), "{claimed:?}");
     }
 }

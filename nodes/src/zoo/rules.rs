@@ -121,7 +121,7 @@ pub(super) struct ZooRules {
     /// The cells that our world watches for each habitat.
     watched: BTreeMap<HabitatId, Vec<Cell>>,
     second_at: u64,
-    lease_held: bool,
+    pub(super) lease_held: bool,
     leaving: bool,
 }
 

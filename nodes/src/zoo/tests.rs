@@ -18,7 +18,8 @@ use crate::game::minds::lore::Lore;
 use crate::game::{Body, GameWorld};
 use crate::methods::animals::{ANIMAL_STRUCK, Struck};
 use crate::methods::living::{
-    FIGHTER_FREED, FIGHTER_TAKE, FIGHTER_TOLD, Fighter, FighterFreed, FighterTake, FighterTold, Freed, Watch,
+    BATTLE_ACT, BATTLE_OPEN, BattleAct, BattleOpen, FIGHTER_FREED, FIGHTER_TAKE, FIGHTER_TOLD, Fighter, FighterFreed,
+    FighterTake, FighterTold, Freed, Watch,
 };
 use crate::methods::{pack, unpack};
 use crate::metrics::Exposition;
@@ -60,7 +61,7 @@ impl Reserve {
         let (network, store) = (MemoryNetwork::new(1), MemoryStore::new());
         let mut reserve = Reserve { ground, network, directory, store, terrain, content, zoos: Vec::new() };
         for i in 0..zoos {
-            let zoo = reserve.zoo(i).await;
+            let zoo = reserve.node(&format!("zoo-{i}"), Role::Zoo, i).await;
             reserve.zoos.push(zoo);
         }
         for zoo in &reserve.zoos {
@@ -71,9 +72,8 @@ impl Reserve {
         reserve
     }
 
-    async fn zoo(&self, i: u8) -> Node {
+    async fn node(&self, name: &str, role: Role, i: u8) -> Node {
         let tasks = Tasks::simulated();
-        let name = format!("zoo-{i}");
         let membership = Membership {
             cluster: "test".to_owned(),
             district: "main".to_owned(),
@@ -82,10 +82,10 @@ impl Reserve {
         };
         wiring::start(Setup {
             membership,
-            node: NodeId::new(&name).expect("a name"),
-            role: Role::Zoo,
+            node: NodeId::new(name).expect("a name"),
+            role,
             directory: Arc::new(self.directory.client()),
-            transport: self.network.transport(&name, &tasks),
+            transport: self.network.transport(name, &tasks),
             store: Arc::new(self.store.client()),
             islands: Archipelago::new([self.terrain.clone()]),
             steward: None,
@@ -239,6 +239,14 @@ async fn a_zoo_that_is_fenced_drops_its_animals_and_comes_back_under_a_later_epo
     reserve.stop().await;
 }
 
+/// The battle in which an animal is, if it is there.
+fn battle_of(world: &GameWorld, object: ObjectId) -> Option<u64> {
+    match world.get(object).map(|real| real.body()) {
+        Some(Body::Animal(animal)) => Some(animal.battle),
+        _ => None,
+    }
+}
+
 async fn ask<T: serde::Serialize>(zoo: &Zoo, method: &str, body: &T) -> Result<bytes::Bytes, CallRefusal> {
     let (call, mut answer) = IncomingCall::pretend(NodeId::new("colosseum-1").expect("a name"), method, pack(body));
     zoo.answer(call).await;
@@ -291,6 +299,89 @@ async fn a_battle_takes_an_animal_and_gives_it_back_and_no_other_may() {
     assert_eq!(reserve.look(0, body).await, None);
     // Another takes its place when its time has come.
     reserve.until(|animals| animals.iter().any(|it| it.0 == object)).await;
+    reserve.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_believes_a_free_animal_to_be_in_it_is_told_that_it_is_not() {
+    let mut reserve = Reserve::new(0).await;
+    for species in Arc::make_mut(&mut reserve.content).species.values_mut() {
+        // Neither falls nor flees while it is struck here.
+        (species.toughness, species.fear, species.harm) = (1_000, 0, 0);
+    }
+    let zoo = reserve.node("zoo-0", Role::Zoo, 0).await;
+    reserve.zoos.push(zoo);
+    let arena = reserve.node("colosseum-1", Role::Colosseum, 9).await;
+    reserve.show(1, true);
+    reserve.until(|animals| !animals.is_empty()).await;
+    let Door::Colosseum(colosseum) = &arena.door else { panic!("no colosseum") };
+    let mut peers = arena.mesh.watch_peers();
+    peers.wait_for(|peers| peers.up(Role::Zoo).count() == 1).await.expect("the mesh runs");
+    let (object, _, place) = reserve.animals(0).await[0];
+    let (frontend, opener) = (NodeId::new("frontend-1").expect("a name"), ObjectId(7));
+    let fighter = Fighter {
+        object: opener,
+        node: frontend.clone(),
+        side: 0,
+        name: "Ann".to_owned(),
+        health: 100,
+        harm: 50,
+        toughness: 100,
+        fear: 0,
+    };
+    let (island, target_node) = (reserve.terrain.id(), reserve.zoos[0].mesh.me().node.clone());
+    let open = BattleOpen { battle: 5, island, place, opener: fighter, target: object, target_node };
+    let ask = async |method: &str, body| {
+        let (call, mut answer) = IncomingCall::pretend(frontend.clone(), method, body);
+        colosseum.answer(call).await;
+        answer.recv().await.expect("an answer").result
+    };
+    ask(BATTLE_OPEN.name, pack(&open)).await.expect("it begins");
+    assert_eq!(reserve.look(0, move |world| battle_of(world, object)).await, Some(5));
+    // As if the battle had been given up here, and had gone on elsewhere.
+    let freed = FighterFreed { battle: 5, object, health: 100, how: Freed::Left };
+    self::ask(reserve.role(0), FIGHTER_FREED.name, &freed).await.expect("freed");
+    let struck = tokio::time::Instant::now();
+    let mut goes_on = true;
+    while goes_on {
+        // A blow that hurts tells the zoo how its animal is.
+        let act = BattleAct { battle: 5, actor: opener, blow: 0, target: object, cause: 1 };
+        let _ = ask(BATTLE_ACT.name, pack(&act)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let (reply, told) = oneshot::channel();
+        let room = move |world: &GameWorld| drop(reply.send(world.get(ObjectId(5)).is_some()));
+        assert!(arena.inspect(Box::new(room)).await, "the world runs");
+        goes_on = told.await.expect("it was looked at");
+        let grace = Duration::from_millis(crate::game::combat::GRACE_MS);
+        assert!(struck.elapsed() < grace, "the room keeps a beast that is free");
+    }
+    assert_eq!(reserve.look(0, move |world| battle_of(world, object)).await, Some(0));
+    arena.tasks.stop();
+    reserve.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_animal_whose_battle_nobody_goes_on_with_is_free_at_last() {
+    let reserve = Reserve::new(1).await;
+    let arena = reserve.node("colosseum-1", Role::Colosseum, 9).await;
+    reserve.show(1, true);
+    reserve.until(|animals| !animals.is_empty()).await;
+    let object = reserve.animals(0).await[0].0;
+    // A node that lives looks after the battle's document, and does not run the battle.
+    let me = reserve.zoos[0].mesh.me();
+    let owner = Claimant { node: me.node.to_string(), incarnation: me.incarnation.0, claim: 1_000_000 };
+    post::claim(&reserve.store.client(), "post/battle/5", &owner, |_| false).await.expect("claimed");
+    ask(reserve.role(0), FIGHTER_TAKE.name, &FighterTake { battle: 5, object }).await.expect("taken");
+    let tie = move |world: &GameWorld| battle_of(world, object);
+    assert_eq!(reserve.look(0, tie).await, Some(5));
+    for _ in 0..1_000 {
+        if reserve.look(0, tie).await == Some(0) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert_eq!(reserve.look(0, tie).await, Some(0), "it stands still for ever");
+    arena.tasks.stop();
     reserve.stop().await;
 }
 

@@ -51,6 +51,26 @@ fn an_act_whose_frontend_dies_under_it_is_asked_again_elsewhere_and_happens_once
 }
 
 #[test]
+fn an_act_of_a_session_long_ago_is_too_old_to_happen_again() {
+    story(Plan::new([Land::meadow(1, "green", 64, 64)]), async |village| {
+        let mut ann = village.person("Ann", 1, 30, 30).await;
+        let bob = village.person("Bob", 1, 34, 30).await;
+        ann.arrives("frontend-1").await;
+        village.gives(&mut ann, "wood", 9).await;
+        let number = ann.next_number();
+        ann.does(gift(bob.player)).await;
+        for _ in 0..2 {
+            ann.goes_offline().await;
+            // Documents have forgotten it then.
+            village.passes(estate::transaction::REMEMBERED + Duration::from_secs(60)).await;
+            ann.arrives("frontend-2").await;
+            let reply = ann.act_as(number, gift(bob.player)).await;
+            assert_eq!((reply.code(), village.carried(ann.player, "wood")), ("stale", 8));
+        }
+    });
+}
+
+#[test]
 fn what_is_answered_as_done_through_a_store_that_loses_replies_is_done_once() {
     story(Plan::new([Land::meadow(1, "green", 64, 64)]), async |village| {
         let mut ann = village.person("Ann", 1, 30, 30).await;

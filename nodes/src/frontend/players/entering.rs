@@ -23,7 +23,8 @@ use crate::protocol::{ServerMessage, Welcome, codes};
 
 impl Players {
     pub(super) fn join(&mut self, world: &mut GameWorld, now: u64, join: Join) {
-        let Join { player: id, session, epoch, body, island, place, client, keeper, reply, floor, home } = join;
+        let Join { player: id, session, epoch, body, island, place, client, keeper, reply, floor, floor_s, home } =
+            join;
         let health = match &body {
             Body::Player(body) => body.health,
             _ => WELL,
@@ -40,21 +41,25 @@ impl Players {
             let _ = reply.send(Err(e.to_string()));
             return;
         }
+        let now_s = self.shared.calendar.now_s();
+        let earlier_ms = if floor_s == 0 { 0 } else { now_s.saturating_sub(floor_s).saturating_mul(1_000) };
         let fresh = Player {
             session,
             island,
             client: None,
             sight: BTreeSet::new(),
             keeper,
-            saved: Standing { island, place, health, floor },
+            saved: Standing { island, place, health, floor, floor_s },
             home,
-            operations: Operations::new(id, epoch.0, floor, now),
+            operations: Operations::new(id, epoch.0, floor, earlier_ms, now),
             pace: Pace::default(),
             trades: BTreeSet::new(),
             party: 0,
             freed: 0,
         };
         self.players.insert(id, fresh);
+        // Before anything is asked for: should this node die soon, whoever comes next knows since when that was.
+        self.save(world, now, id);
         self.watch_wounds(now, id, health);
         self.round.push_back(id);
         self.connect(world, now, id, client);
