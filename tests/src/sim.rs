@@ -19,12 +19,17 @@ use rand::rngs::StdRng;
 use serde::Serialize;
 use tokio::time::sleep;
 
+use checks::Truth;
 use cluster::Cluster;
 use faults::Nemesis;
 use walkers::Walkers;
 
 /// How long the mesh has to become whole again after the last fault, in simulated milliseconds.
 pub const CONVERGE_MS: u64 = 5_000;
+
+/// How old what is shown of something that never rests may be, in simulated milliseconds: two ticks, the network's delay, and
+/// as long as a client takes to look again, twice over.
+const LAG_MS: u64 = 500;
 
 /// How long the mesh has to form at the beginning, in simulated milliseconds.
 const FORM_MS: u64 = 3_000;
@@ -97,10 +102,13 @@ async fn simulate(config: &SimConfig) -> Outcome {
     nemesis.heal(&mut cluster).await;
     tracing::info!("the last fault is over");
     walkers.rest();
-    sleep(Duration::from_millis(CONVERGE_MS)).await;
+    sleep(Duration::from_millis(CONVERGE_MS - LAG_MS)).await;
+    let then = checks::census(&cluster).await;
+    sleep(Duration::from_millis(LAG_MS)).await;
     let census = checks::census(&cluster).await;
     trace.add(&census);
-    outcome.violations.extend(checks::violations(&cluster, &census, &walkers));
+    let truth = Truth::new(&then, &census, &checks::census(&cluster).await);
+    outcome.violations.extend(checks::violations(&cluster, &census, &truth, &walkers));
     walkers.stop();
     outcome.counts = nemesis.counts.clone();
     walkers.count(&mut outcome.counts);

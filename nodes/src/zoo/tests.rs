@@ -349,7 +349,10 @@ async fn a_room_that_believes_a_free_animal_to_be_in_it_is_told_that_it_is_not()
         let _ = ask(BATTLE_ACT.name, pack(&act)).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
         let (reply, told) = oneshot::channel();
-        let room = move |world: &GameWorld| drop(reply.send(world.get(ObjectId(5)).is_some()));
+        let room = move |world: &GameWorld| {
+            // An error means that nobody waits any more.
+            let _ = reply.send(world.get(ObjectId(5)).is_some());
+        };
         assert!(arena.inspect(Box::new(room)).await, "the world runs");
         goes_on = told.await.expect("it was looked at");
         let grace = Duration::from_millis(crate::game::combat::GRACE_MS);

@@ -80,19 +80,54 @@ fn look_at(world: &GameWorld, place: usize, publisher: u64, view: MeshView) -> C
     }
 }
 
+/// What was true a moment ago, is true, and was true right after what is judged had been looked at. Players rest when it is
+/// judged; animals never do, and news of them is under way for a moment.
+pub struct Truth {
+    then: BTreeMap<u64, Held>,
+    now: BTreeMap<u64, Held>,
+    after: BTreeMap<u64, Held>,
+}
+
+impl Truth {
+    /// From three censuses, the first of them [`super::LAG_MS`] older.
+    pub fn new(then: &[Census], now: &[Census], after: &[Census]) -> Truth {
+        Truth { then: reals(then), now: reals(now), after: reals(after) }
+    }
+
+    /// Whether this is what is told of an object, as it is or was a moment ago. Of what has not changed there is one truth.
+    fn holds(&self, id: u64, told: (u64, u64)) -> bool {
+        let state = |held: &Held| (held.epoch, held.version);
+        let (then, after) = (self.then.get(&id).map(state), self.after.get(&id).map(state));
+        (then.is_some() || after.is_some())
+            && then.is_none_or(|then| then <= told)
+            && after.is_none_or(|after| told <= after)
+    }
+
+    /// The objects that have been in one cell all the while.
+    fn settled(&self) -> impl Iterator<Item = (&u64, &Held)> {
+        let there = |all: &BTreeMap<u64, Held>, id, cell| all.get(id).is_some_and(|held| held.cell == cell);
+        let both = move |id, cell| there(&self.then, id, cell) && there(&self.after, id, cell);
+        self.now.iter().filter(move |(id, held)| both(id, held.cell))
+    }
+}
+
+fn reals(census: &[Census]) -> BTreeMap<u64, Held> {
+    census.iter().flat_map(|node| node.reals.iter().map(|(id, held)| (*id, *held))).collect()
+}
+
 /// All that is wrong in a mesh that should be whole and quiet.
-pub fn violations(cluster: &Cluster, census: &[Census], walkers: &Walkers) -> Vec<String> {
+pub fn violations(cluster: &Cluster, census: &[Census], truth: &Truth, walkers: &Walkers) -> Vec<String> {
     let mut found = Vec::new();
     let names = |place: usize| cluster.places[place].name.as_str();
     if census.len() != cluster.places.len() {
         found.push(format!("{} of {} nodes answer", census.len(), cluster.places.len()));
     }
     tell(&mut found, membership(census, &names));
-    let mut truth: BTreeMap<u64, Held> = BTreeMap::new();
+    let mut owned: BTreeMap<u64, Held> = BTreeMap::new();
     let mut twice = Vec::new();
     for node in census {
         for (id, held) in &node.reals {
-            if let Some(other) = truth.insert(*id, *held) {
+            if let Some(other) = owned.insert(*id, *held) {
                 twice
                     .push(format!("object {id} is real at {} ({held:?}) and elsewhere ({other:?})", names(node.place)));
             }
@@ -100,9 +135,9 @@ pub fn violations(cluster: &Cluster, census: &[Census], walkers: &Walkers) -> Ve
     }
     tell(&mut found, twice);
     for node in census {
-        tell(&mut found, ghosts(node, &truth, names(node.place)));
+        tell(&mut found, ghosts(node, truth, names(node.place)));
     }
-    tell(&mut found, clients(&truth, walkers));
+    tell(&mut found, clients(truth, walkers));
     found
 }
 
@@ -129,20 +164,22 @@ fn membership<'a>(census: &[Census], names: &impl Fn(usize) -> &'a str) -> Vec<S
 }
 
 /// In every cell that the node sees, its ghosts MUST be the others' reals; elsewhere it MUST hold none.
-fn ghosts(node: &Census, truth: &BTreeMap<u64, Held>, name: &str) -> Vec<String> {
+fn ghosts(node: &Census, truth: &Truth, name: &str) -> Vec<String> {
     let mut found = Vec::new();
     let seen: std::collections::BTreeSet<Cell> = node.seen.iter().copied().collect();
     for (id, ghost) in &node.ghosts {
-        match truth.get(id) {
-            None => found.push(format!("{name} holds a ghost of {id}, which is nowhere ({ghost:?})")),
-            Some(real) if real != ghost => found.push(format!("{name} holds {id} as {ghost:?}, it is {real:?}")),
-            Some(_) if !seen.contains(&ghost.cell) => {
-                found.push(format!("{name} holds {id} in a cell it does not see"))
+        match truth.now.get(id) {
+            _ if !truth.holds(*id, (ghost.epoch, ghost.version)) => {
+                found.push(format!("{name} holds {id} as {ghost:?}, it is {:?}", truth.now.get(id)));
             }
-            Some(_) => {}
+            Some(real) if (real.epoch, real.version) == (ghost.epoch, ghost.version) && real != ghost => {
+                found.push(format!("{name} holds {id} as {ghost:?}, it is {real:?}"));
+            }
+            _ if !seen.contains(&ghost.cell) => found.push(format!("{name} holds {id} in a cell it does not see")),
+            _ => {}
         }
     }
-    for (id, real) in truth {
+    for (id, real) in truth.settled() {
         if seen.contains(&real.cell) && !node.reals.contains_key(id) && !node.ghosts.contains_key(id) {
             found.push(format!("{name} sees the cell of {id} and holds no ghost of it ({real:?})"));
         }
@@ -154,7 +191,7 @@ fn ghosts(node: &Census, truth: &BTreeMap<u64, Held>, name: &str) -> Vec<String>
 }
 
 /// Every walker MUST be in, and be shown exactly what is in the cells that it sees.
-fn clients(truth: &BTreeMap<u64, Held>, walkers: &Walkers) -> Vec<String> {
+fn clients(truth: &Truth, walkers: &Walkers) -> Vec<String> {
     let mut found = Vec::new();
     for client in &walkers.shown {
         let client = walkers::lock(client);
@@ -164,14 +201,13 @@ fn clients(truth: &BTreeMap<u64, Held>, walkers: &Walkers) -> Vec<String> {
         };
         let who = client.player;
         for (id, ghost) in sight.ghosts() {
-            let right = truth.get(&id).is_some_and(|real| {
-                (real.publisher, real.epoch, real.version) == (ghost.publisher, ghost.epoch, ghost.version)
-            });
-            if !right {
-                found.push(format!("walker {who} is shown {id} as {ghost:?}, it is {:?}", truth.get(&id)));
+            let told = (ghost.epoch, ghost.version);
+            let same = |real: &Held| (real.epoch, real.version) != told || real.publisher == ghost.publisher;
+            if !truth.holds(id, told) || !truth.now.get(&id).is_none_or(same) {
+                found.push(format!("walker {who} is shown {id} as {ghost:?}, it is {:?}", truth.now.get(&id)));
             }
         }
-        for (id, real) in truth {
+        for (id, real) in truth.settled() {
             if sight.cells().contains(&(real.cell.x, real.cell.y)) && sight.ghost(*id).is_none() {
                 found.push(format!("walker {who} is not shown {id} ({real:?})"));
             }
