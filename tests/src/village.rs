@@ -33,7 +33,8 @@ use nodes::game::content::Content;
 use nodes::islands::Archipelago;
 use nodes::islands::record::{self, IslandKind, IslandRecord, IslandState};
 use nodes::metrics::Exposition;
-use nodes::steward::WorldRules;
+use nodes::steward::office::Office;
+use nodes::steward::{WorldRules, election};
 use nodes::wiring::{self, Door, Membership, Node, Setup};
 use nodes::world_loop::Inspection;
 use rand::rngs::StdRng;
@@ -91,7 +92,14 @@ impl Plan {
         let nodes = vec![(Role::Frontend, 2), (Role::Garden, 2), (Role::Zoo, 2), (Role::Colosseum, 1)];
         // Stories hold for any seed; another one is tried by the variable.
         let seed = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-        Plan { seed, nodes, lands: lands.into(), content: (*Content::bundled()).clone(), steward: None, districts: Vec::new() }
+        Plan {
+            seed,
+            nodes,
+            lands: lands.into(),
+            content: (*Content::bundled()).clone(),
+            steward: None,
+            districts: Vec::new(),
+        }
     }
 
     /// With so many nodes of a role.
@@ -180,7 +188,7 @@ impl Village {
             districts.iter().map(|(_, _, lands)| lands.iter().map(open).collect()).collect();
         if districts.len() > 1 {
             for ((district, _, _), islands) in districts.iter().zip(&islands) {
-                belong(&directory.client(), district, islands).await;
+                land::belong(&directory.client(), &District::new(CLUSTER, district), islands).await;
             }
         }
         let mut village = Village {
@@ -375,6 +383,13 @@ impl Village {
         records.filter(|record| record.kind == IslandKind::Unstable).collect()
     }
 
+    /// The node that is steward, if there is one.
+    pub async fn steward(&self) -> Option<String> {
+        let key = election::key(&District::new(CLUSTER, DISTRICT));
+        let entry = self.directory.client().get(&key).await.expect("the directory answers")?;
+        serde_json::from_slice::<Office>(&entry.value).ok().map(|office| office.node)
+    }
+
     /// Waits until the stewards have made an island that comes and goes, and everybody knows it; its number.
     ///
     /// # Panics
@@ -513,14 +528,5 @@ impl Village {
         let names: Vec<String> = self.houses.keys().cloned().collect();
         names.iter().for_each(|name| self.kill(name));
         self.ground.stop();
-    }
-}
-
-/// Writes records that say to which district these islands belong, as its steward does.
-async fn belong(directory: &MemoryClient, district: &str, islands: &[Arc<Terrain>]) {
-    for island in islands {
-        let record = IslandRecord::new(island, district, BEGINNING_S, 0);
-        let key = record::key(&District::new(CLUSTER, district), record.id);
-        directory.put(&key, &record.to_bytes(), None).await.expect("the directory takes the record of an island");
     }
 }

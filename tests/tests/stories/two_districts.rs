@@ -39,17 +39,23 @@ fn plan() -> Plan {
 
 /// Somebody at the southern harbour with goods, experience and wounds.
 async fn traveller(village: &mut Village, name: &str) -> Person {
-    let mut person = village.person(name, SOUTH, SOUTHERN.0, SOUTHERN.1 + 1).await;
-    let (key, store) = (format!("player/{}", person.player), village.store.client());
-    let stored = store.get(&key).await.expect("the store answers").expect("born");
-    let mut document = village.document(&key).expect("born");
-    (document["experience"], document["health"]) = (EXPERIENCE.into(), HEALTH.into());
-    let changed = serde_json::to_vec(&document).expect("a document").into();
-    store.replace(&key, changed, stored.version, WriteOptions::default()).await.expect("the store answers");
+    let mut person = somebody(village, name, HEALTH).await;
     person.arrives("frontend-1").await;
     village.gives(&mut person, "wood", WOOD).await;
     village.gives(&mut person, "axe", 1).await;
     has_all(village, &mut person).await;
+    person
+}
+
+/// Somebody with experience who is so well and stands at the southern harbour, not in the game yet.
+async fn somebody(village: &mut Village, name: &str, health: u8) -> Person {
+    let person = village.person(name, SOUTH, SOUTHERN.0, SOUTHERN.1 + 1).await;
+    let (key, store) = (format!("player/{}", person.player), village.store.client());
+    let stored = store.get(&key).await.expect("the store answers").expect("born");
+    let mut document = village.document(&key).expect("born");
+    (document["experience"], document["health"]) = (EXPERIENCE.into(), health.into());
+    let changed = serde_json::to_vec(&document).expect("a document").into();
+    store.replace(&key, changed, stored.version, WriteOptions::default()).await.expect("the store answers");
     person
 }
 
@@ -222,11 +228,15 @@ fn who_loses_the_redirect_comes_back_by_a_new_session_and_has_lost_nothing() {
 }
 
 #[test]
-fn nobody_is_sent_before_all_is_saved_and_nobody_sails_who_is_defeated() {
+fn nobody_is_sent_before_all_is_saved_or_when_nobody_is_there() {
     story(plan(), async |village| {
         let mut ann = traveller(village, "Ann").await;
         let key = format!("player/{}", ann.player);
-        village.store_is(Rates { delay: Duration::from_millis(300), deadline: Duration::from_secs(5), ..Rates::default() });
+        village.store_is(Rates {
+            delay: Duration::from_millis(300),
+            deadline: Duration::from_secs(5),
+            ..Rates::default()
+        });
         for (island, harbour) in [(NORTH, NORTHERN), (SOUTH, SOUTHERN), (NORTH, NORTHERN), (SOUTH, SOUTHERN)] {
             is_sent(&mut ann, island).await;
             let document = village.document(&key).expect("her document");
@@ -247,5 +257,17 @@ fn nobody_is_sent_before_all_is_saved_and_nobody_sails_who_is_defeated() {
         assert_ne!(reply, Reply::Lost);
         stands_at(&mut ann, SOUTH, SOUTHERN).await;
         has_all(village, &mut ann).await;
+    });
+}
+
+#[test]
+fn nobody_sails_who_is_defeated() {
+    story(plan(), async |village| {
+        let mut ann = somebody(village, "Ann", 0).await;
+        ann.arrives("frontend-1").await;
+        ann.waits_until("her state", |seen| seen.bags > 0 && seen.health == 0).await;
+        assert_eq!(ann.is_refused(Act::Sail { island: NORTH }).await, codes::DEFEATED);
+        stands_at(&mut ann, SOUTH, SOUTHERN).await;
+        assert!(ann.seen.redirect.is_none() && village.documents("passage/").is_empty());
     });
 }
