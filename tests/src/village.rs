@@ -70,6 +70,9 @@ const RESTART: Duration = Duration::from_secs(7);
 /// Player numbers begin here.
 const FIRST_PLAYER: u64 = 1_000;
 
+/// A district: its name, its nodes by role, its islands.
+pub type OtherDistrict = (String, Vec<(Role, usize)>, Vec<Land>);
+
 /// What a village is made from.
 pub struct Plan {
     /// Everything that is left to chance comes from it.
@@ -83,7 +86,7 @@ pub struct Plan {
     /// How stewards look after the islands that come and go; without it nobody does.
     pub steward: Option<WorldRules>,
     /// Other districts of the cluster: name, nodes by role, islands. Their nodes are named `DISTRICT-ROLE-NUMBER`.
-    pub districts: Vec<(String, Vec<(Role, usize)>, Vec<Land>)>,
+    pub districts: Vec<OtherDistrict>,
 }
 
 impl Plan {
