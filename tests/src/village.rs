@@ -33,7 +33,8 @@ use nodes::game::content::Content;
 use nodes::islands::Archipelago;
 use nodes::islands::record::{self, IslandKind, IslandRecord, IslandState};
 use nodes::metrics::Exposition;
-use nodes::steward::WorldRules;
+use nodes::steward::office::Office;
+use nodes::steward::{WorldRules, election};
 use nodes::wiring::{self, Door, Membership, Node, Setup};
 use nodes::world_loop::Inspection;
 use rand::rngs::StdRng;
@@ -69,6 +70,9 @@ const RESTART: Duration = Duration::from_secs(7);
 /// Player numbers begin here.
 const FIRST_PLAYER: u64 = 1_000;
 
+/// A district: its name, its nodes by role, its islands.
+pub type OtherDistrict = (String, Vec<(Role, usize)>, Vec<Land>);
+
 /// What a village is made from.
 pub struct Plan {
     /// Everything that is left to chance comes from it.
@@ -81,6 +85,8 @@ pub struct Plan {
     pub content: Content,
     /// How stewards look after the islands that come and go; without it nobody does.
     pub steward: Option<WorldRules>,
+    /// Other districts of the cluster: name, nodes by role, islands. Their nodes are named `DISTRICT-ROLE-NUMBER`.
+    pub districts: Vec<OtherDistrict>,
 }
 
 impl Plan {
@@ -89,7 +95,14 @@ impl Plan {
         let nodes = vec![(Role::Frontend, 2), (Role::Garden, 2), (Role::Zoo, 2), (Role::Colosseum, 1)];
         // Stories hold for any seed; another one is tried by the variable.
         let seed = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-        Plan { seed, nodes, lands: lands.into(), content: (*Content::bundled()).clone(), steward: None }
+        Plan {
+            seed,
+            nodes,
+            lands: lands.into(),
+            content: (*Content::bundled()).clone(),
+            steward: None,
+            districts: Vec::new(),
+        }
     }
 
     /// With so many nodes of a role.
@@ -102,6 +115,12 @@ impl Plan {
     /// With stewards.
     pub fn looked_after(mut self, rules: WorldRules) -> Plan {
         self.steward = Some(rules);
+        self
+    }
+
+    /// With another district: these nodes and islands are its own, directory and store are the same.
+    pub fn beside(mut self, district: &str, nodes: &[(Role, usize)], lands: impl Into<Vec<Land>>) -> Plan {
+        self.districts.push((district.to_owned(), nodes.to_vec(), lands.into()));
         self
     }
 
@@ -129,6 +148,7 @@ pub fn story(plan: Plan, tell: impl AsyncFnOnce(&mut Village)) {
 /// One node's place in the village, whoever lives there.
 struct House {
     role: Role,
+    district: String,
     directory: MemoryClient,
     node: Option<Node>,
     /// What may befall its way to the store.
@@ -164,13 +184,22 @@ impl Village {
         let ground = Tasks::simulated();
         let directory = MemoryDirectory::start(&ground, plan.seed);
         let folder = crate::processes::folder();
-        let islands = plan.lands.iter().map(|land| Arc::new(land.open(folder.path())));
+        let mut districts = plan.districts;
+        districts.insert(0, (DISTRICT.to_owned(), plan.nodes, plan.lands));
+        let open = |land: &Land| Arc::new(land.open(folder.path()));
+        let islands: Vec<Vec<Arc<Terrain>>> =
+            districts.iter().map(|(_, _, lands)| lands.iter().map(open).collect()).collect();
+        if districts.len() > 1 {
+            for ((district, _, _), islands) in districts.iter().zip(&islands) {
+                land::belong(&directory.client(), &District::new(CLUSTER, district), islands).await;
+            }
+        }
         let mut village = Village {
             network: MemoryNetwork::new(plan.seed),
             store: MemoryStore::new(),
             content: Arc::new(plan.content),
             calendar: Calendar::beginning(BEGINNING_S),
-            terrains: islands.collect(),
+            terrains: islands.into_iter().flatten().collect(),
             steward: plan.steward,
             rates: None,
             directory,
@@ -182,19 +211,31 @@ impl Village {
             gifts: 0,
             _folder: folder,
         };
-        for (role, count) in plan.nodes {
-            for number in 1..=count {
-                village.add(&format!("{role}-{number}"), role).await;
+        for (district, nodes, _) in &districts {
+            for (role, number) in nodes.iter().flat_map(|(role, count)| (1..=*count).map(|number| (*role, number))) {
+                let name = match district == DISTRICT {
+                    true => format!("{role}-{number}"),
+                    false => format!("{district}-{role}-{number}"),
+                };
+                village.add_to(district, &name, role).await;
             }
         }
         village.is_whole().await;
+        if districts.len() > 1 {
+            sleep(SETTLE).await;
+        }
         village
     }
 
     /// Adds a node.
     pub async fn add(&mut self, name: &str, role: Role) {
+        self.add_to(DISTRICT, name, role).await;
+    }
+
+    async fn add_to(&mut self, district: &str, name: &str, role: Role) {
         let house = House {
             role,
+            district: district.to_owned(),
             directory: self.directory.client(),
             node: None,
             store: self.store.client().faults(),
@@ -229,7 +270,7 @@ impl Village {
         let setup = Setup {
             membership: Membership {
                 cluster: CLUSTER.to_owned(),
-                district: DISTRICT.to_owned(),
+                district: house.district.clone(),
                 key: b"the village's key".to_vec(),
                 lease_ttl_s: 5,
             },
@@ -309,14 +350,15 @@ impl Village {
         self.houses.values().for_each(|house| house.store.clear());
     }
 
-    /// Waits until every running node hears every other.
+    /// Waits until every running node hears every other of its district.
     ///
     /// # Panics
     /// After [`PATIENCE`] of simulated time.
     pub async fn is_whole(&self) {
-        let running = || self.houses.iter().filter(|(_, house)| !house.frozen).filter_map(|(_, h)| h.node.as_ref());
-        let expected = running().count();
-        let whole = |node: &Node| {
+        let awake = || self.houses.values().filter(|house| !house.frozen);
+        let running = || awake().filter_map(|house| Some((&house.district, house.node.as_ref()?)));
+        let whole = |(district, node): (&String, &Node)| {
+            let expected = running().filter(|(other, _)| *other == district).count();
             let view = node.mesh.view();
             let up = view.peers.iter().filter(|peer| peer.state == PeerState::Up && peer.agrees).count();
             view.registered && up + 1 == expected && view.peers.len() + 1 == expected
@@ -342,6 +384,13 @@ impl Village {
         let (entries, _) = self.directory.client().list(&prefix).await.expect("the directory answers");
         let records = entries.iter().filter_map(|entry| IslandRecord::read(&prefix, entry));
         records.filter(|record| record.kind == IslandKind::Unstable).collect()
+    }
+
+    /// The node that is steward, if there is one.
+    pub async fn steward(&self) -> Option<String> {
+        let key = election::key(&District::new(CLUSTER, DISTRICT));
+        let entry = self.directory.client().get(&key).await.expect("the directory answers")?;
+        serde_json::from_slice::<Office>(&entry.value).ok().map(|office| office.node)
     }
 
     /// Waits until the stewards have made an island that comes and goes, and everybody knows it; its number.

@@ -208,9 +208,11 @@ impl Actor<'_> {
 
     /// Refuses whoever has been defeated or fights.
     pub(super) fn ready(&self) -> Result<(), CallRefusal> {
-        if self.again {
-            return Ok(());
-        }
+        if self.again { Ok(()) } else { self.fit() }
+    }
+
+    /// Refuses whoever has been defeated or fights, also if it may have happened already: for what would happen again.
+    pub(super) fn fit(&self) -> Result<(), CallRefusal> {
         if self.body.battle != 0 {
             return refused(codes::IN_BATTLE, "not while in a battle");
         }

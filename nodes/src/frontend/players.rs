@@ -30,9 +30,10 @@ use super::acts::{Came, Pace, Room, SeenParty};
 use super::keeper::{Keeper, Standing};
 use super::operations::Operations;
 use super::people::FighterCall;
-use super::shard::{ClientId, Notice, Sink};
+use super::shard::{ClientId, Notice, Order, Sink};
 use super::shards::Shards;
 use super::tickets::SessionId;
+use super::wire::Wire;
 use crate::game::{Body, GameWorld};
 use crate::load::Load;
 use crate::methods::living::{Changed, Note, Saying};
@@ -143,9 +144,11 @@ pub enum FrontInput {
         url: String,
         /// And with what.
         token: String,
-        /// Told when its document is saved and released; dropped if the player was not here.
+        /// Told when its document is saved and released; dropped if the player was not here, or may not sail.
         done: oneshot::Sender<()>,
     },
+    /// A player that has left is released: the last words to the client that was its own.
+    Parted(ClientId, Wire),
     /// Everybody must go: the node leaves. Told what each keeper will tell when its document is released.
     CloseAll(oneshot::Sender<Vec<oneshot::Receiver<()>>>),
 }
@@ -394,6 +397,7 @@ impl Rules for Players {
                 }
             }
             FrontInput::Depart { player, url, token, done } => self.depart(world, now, player, (url, token), done),
+            FrontInput::Parted(client, last) => self.shards.order(client, Order::Close(Some(last))),
             FrontInput::CloseAll(reply) => {
                 let mut ids: Vec<ObjectId> = self.players.keys().copied().collect();
                 ids.sort_unstable();

@@ -35,7 +35,7 @@ pub(super) fn sail(actor: &Actor<'_>, island: IslandId) -> Begun {
             false => refused(codes::FORBIDDEN, "the player is on that island"),
         };
     }
-    actor.ready()?;
+    actor.fit()?;
     let chart = actor.shared().islands.chart();
     let here = chart.get(actor.island());
     let reach = i64::from(BOARDING_TILES * UNITS);
@@ -65,11 +65,13 @@ pub(super) fn sail(actor: &Actor<'_>, island: IslandId) -> Begun {
             Ok((url, token)) => {
                 let (done, left) = oneshot::channel();
                 let depart = FrontInput::Depart { player, url, token, done };
-                if inputs.send(Input::Role(depart)).await.is_ok() {
-                    // Dropped: the player has left by another way, and the passage expires unused.
-                    let _ = left.await;
+                // An error means that the world has ended; then `left` is dropped too.
+                let _ = inputs.send(Input::Role(depart)).await;
+                match left.await {
+                    Ok(()) => Came::from(Ok(Done::Done)),
+                    // The passage expires unused.
+                    Err(_) => unavailable("the player has left by another way, or may not sail now").into(),
                 }
-                Came::from(Ok(Done::Done))
             }
             Err(refusal) => Err(refusal).into(),
         }

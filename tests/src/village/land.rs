@@ -4,8 +4,12 @@
 //! what cannot be used is refused by the same reader.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use cartographer::terrain::Terrain;
+use mesh::directory::Directory;
+use mesh::registry::District;
+use nodes::islands::record::{self, IslandRecord};
 use serde_json::{Value, json};
 
 /// The tileset of the bundled islands.
@@ -153,6 +157,15 @@ impl Land {
                 },
             ],
         })
+    }
+}
+
+/// Writes records that say to which district these islands belong, as its steward does.
+pub(super) async fn belong(directory: &dyn Directory, district: &District, islands: &[Arc<Terrain>]) {
+    for island in islands {
+        let record = IslandRecord::new(island, district.name(), 0, 0);
+        let key = record::key(district, record.id);
+        directory.put(&key, &record.to_bytes(), None).await.expect("the directory takes the record of an island");
     }
 }
 

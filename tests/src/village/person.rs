@@ -167,7 +167,7 @@ impl Person {
         let sink = pipe.clone();
         let entering = sessions.hello(PROTOCOL, ticket, HelloKind::Ticket, move || sink);
         let entered = within(&process, ANSWER_MS, entering).await.ok_or("it does not answer")?;
-        let id = entered.map_err(|farewell| farewell.text)?;
+        let id = entered.map_err(|farewell| format!("{}: {}", farewell.code, farewell.text))?;
         let (gate, since) = (Gate::new(0), Instant::now());
         self.line = Some(Line { sessions, process, id, gate, pipe, since });
         self.frontend = frontend.to_owned();
@@ -186,6 +186,14 @@ impl Person {
         let (sessions, process) = door.unwrap_or_else(|| panic!("{}: {url} leads nowhere", self.name));
         let came = self.connect(&name, sessions, process, &ticket).await;
         came.unwrap_or_else(|e| panic!("{} was sent to {url} and not let in: {e}", self.name));
+    }
+
+    /// Shows a ticket or passage at a frontend; why it is not let in there: code and text. Its present connection stays
+    /// as it is unless another is let in.
+    pub async fn shows(&mut self, frontend: &str, token: &str) -> Result<(), String> {
+        let door = self.doors.lock().unwrap_or_else(PoisonError::into_inner).get(frontend).cloned();
+        let (sessions, process) = door.ok_or("it does not run")?;
+        self.connect(frontend, sessions, process, token).await
     }
 
     /// Goes out of the game; returns when the player's document is released.

@@ -12,3 +12,4 @@ mod party;
 mod regrowth;
 mod sinking;
 mod trade;
+mod two_districts;

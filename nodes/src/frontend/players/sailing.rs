@@ -6,12 +6,14 @@
 use cartographer::geometry::ObjectId;
 use tokio::sync::oneshot;
 
-use super::Players;
+use super::show::farewell;
+use super::{FrontInput, Players};
 use crate::frontend::wire::Wire;
 use crate::game::GameWorld;
 use crate::islands::Chart;
 use crate::islands::record::IslandState;
-use crate::protocol::ServerMessage;
+use crate::protocol::{ServerMessage, codes};
+use crate::world_loop::Input;
 
 /// When those on an island that sinks are told again, in seconds before it does.
 const REMINDERS_S: [u64; 3] = [60, 30, 10];
@@ -71,7 +73,10 @@ impl Players {
         }
     }
 
-    /// A player leaves for a frontend of another district: saved and released, the redirect is the client's last message.
+    /// A player leaves for a frontend of another district: saved and released, and then the redirect is the client's last
+    /// message, so that nobody follows it while the player is still held here.
+    ///
+    /// Who got into a battle or was defeated while the passage was written stays, and the passage expires unused.
     pub(super) fn depart(
         &mut self,
         world: &mut GameWorld,
@@ -80,7 +85,29 @@ impl Players {
         (url, token): (String, String),
         done: oneshot::Sender<()>,
     ) {
-        let redirect = ServerMessage::Redirect { url, token };
-        self.part(world, now, id, Some(Wire::new(redirect.encode())), Some(done));
+        if self.fighting.contains_key(&id) || self.health_of(world, id) == 0 {
+            return;
+        }
+        let Some(inputs) = self.inputs.upgrade() else { return };
+        let client = self.players.get_mut(&id).and_then(|player| player.client.take());
+        if let Some(client) = client {
+            // What it says from here on is nobody's.
+            self.clients.remove(&client);
+        }
+        let (release, released) = oneshot::channel();
+        self.part(world, now, id, None, Some(release));
+        self.shared.tasks.spawn(async move {
+            let last = match released.await {
+                Ok(()) => Wire::new(ServerMessage::Redirect { url, token }.encode()),
+                // Whoever has taken the player over keeps it.
+                Err(_) => farewell(codes::FENCED, "another node owns this player now"),
+            };
+            if let Some(client) = client {
+                // An error means that the world has ended.
+                let _ = inputs.send(Input::Role(FrontInput::Parted(client, last))).await;
+            }
+            // An error means that nobody waits any more.
+            let _ = done.send(());
+        });
     }
 }
