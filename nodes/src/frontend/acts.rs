@@ -150,6 +150,8 @@ pub struct Pace {
     voice: chat::Voice,
     /// A flow is trying to get the player into a battle.
     pub(super) joins: bool,
+    /// The player has been put elsewhere since that flow began: it is not to be in that battle.
+    pub(super) astray: bool,
 }
 
 /// Who acts, and what is around.

@@ -130,7 +130,7 @@ impl Shared {
         let Some(kept) = kept.filter(|kept| kept.document.0.limits.is_some()) else {
             return Err(Refused::new(codes::UNKNOWN_NAME, format!("a {} holds nothing", found.kind)));
         };
-        self.check_access(ask, &found).await?;
+        self.check_builder(ask, &found).await?;
         Ok(kept.document)
     }
 
@@ -146,8 +146,21 @@ impl Shared {
         kind.ok_or_else(|| Refused::new(codes::UNKNOWN_NAME, format!("nobody knows any more what a {} is", found.kind)))
     }
 
-    /// Refuses unless the player owns the land on which it stands or, on free land, has built it.
+    /// Refuses unless the player has built it. What is in a box is its builder's, whoever claims the land later: else
+    /// a claim were theft. What the game built is the landowner's.
+    async fn check_builder(&self, ask: &GardenAsk, found: &ObjectDocument) -> Result<(), Refused> {
+        match found.builder {
+            builder if builder == ask.player => Ok(()),
+            ObjectId(0) => self.check_access(ask, found).await,
+            builder => Err(Refused::new(codes::FORBIDDEN, format!("this {} is player {builder}'s", found.kind))),
+        }
+    }
+
+    /// Refuses unless the player has built it or owns the land on which it stands.
     async fn check_access(&self, ask: &GardenAsk, found: &ObjectDocument) -> Result<(), Refused> {
+        if found.builder == ask.player {
+            return Ok(());
+        }
         let whose = claims::whose(&self.estate, origin_chunk(found)).await?;
         let may = whose.map_or(found.builder, |holding| holding.owner);
         if may == ask.player {

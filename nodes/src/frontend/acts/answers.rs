@@ -139,11 +139,14 @@ impl Players {
                 Then::Say(_) => {}
                 Then::ShowBag => drop(self.bags_due.insert(id)),
                 Then::Fed(percent) => self.mend(world, now, id, percent),
+                Then::Fights(room) if self.players.get(&id).is_some_and(|player| player.pace.astray) => {
+                    self.leave_room(id, room);
+                }
                 Then::Fights(room) => self.fights(world, now, id, room),
                 Then::Heard(saying) => self.hear(world, now, &saying),
                 Then::Tried => {
                     if let Some(player) = self.players.get_mut(&id) {
-                        player.pace.joins = false;
+                        (player.pace.joins, player.pace.astray) = (false, false);
                     }
                 }
             }

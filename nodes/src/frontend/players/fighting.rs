@@ -106,7 +106,7 @@ impl Players {
             // A word that was late.
             _ if self.players.get(&object).is_some_and(|player| player.freed == battle) => {}
             // One that is about to begin, if its answer is under way.
-            _ if self.players.get(&object).is_some_and(|player| player.pace.joins) => {}
+            _ if self.players.get(&object).is_some_and(|player| player.pace.joins && !player.pace.astray) => {}
             _ => self.leave_room(object, Room { battle, node, life }),
         }
     }

@@ -19,6 +19,7 @@ impl Players {
         }
         let Some(player) = self.players.get_mut(&id) else { return };
         player.island = island;
+        player.pace.astray = player.pace.joins;
         self.save(world, now, id);
     }
 

@@ -73,17 +73,18 @@ async fn a_box_is_its_owners_and_what_is_put_and_taken_moves_once() {
     assert_eq!(village.ask(1, 5, ANN, GardenWhat::Look { object }).await, Ok(GardenAnswer::Holds(wood(10))));
     assert_eq!(village.code(0, 6, ANN, GardenWhat::Use { object }).await, "unknown_name");
     assert_eq!(village.code(0, 7, ANN, GardenWhat::Demolish { object }).await, "not_empty");
-    // The land becomes another's, and the box with it.
+    // The land becomes another's; the box and what is in it stay hers, or a claim were theft.
     assert_eq!(village.code(0, 8, BOB, claim(meadow)).await, "");
-    assert_eq!(village.code(0, 9, ANN, take(1)).await, "forbidden");
+    assert_eq!(village.code(0, 10, BOB, take(10)).await, "forbidden");
+    assert_eq!(village.code(0, 14, BOB, GardenWhat::Demolish { object }).await, "not_empty");
+    assert_eq!(village.code(0, 9, ANN, take(10)).await, "");
     assert_eq!(village.code(1, 2, ANN, put(10)).await, "", "it has happened, whatever has become of the box");
-    assert_eq!(village.code(0, 10, BOB, take(10)).await, "");
-    assert_eq!(village.code(0, 11, BOB, take(1)).await, "too_little");
-    assert_eq!(village.code(0, 12, BOB, GardenWhat::Demolish { object }).await, "");
+    assert_eq!(village.code(0, 11, ANN, take(1)).await, "too_little");
+    assert_eq!(village.code(0, 12, BOB, GardenWhat::Demolish { object }).await, "", "an empty one he may clear away");
     assert_eq!(village.code(1, 12, BOB, GardenWhat::Demolish { object }).await, "", "again, elsewhere");
-    assert_eq!(village.code(1, 10, BOB, take(10)).await, "", "it has happened, though the box is gone");
-    assert_eq!(village.code(0, 13, BOB, take(1)).await, "missing");
-    assert_eq!((village.wood(ANN).await, village.wood(BOB).await), (6, 10));
+    assert_eq!(village.code(1, 9, ANN, take(10)).await, "", "it has happened, though the box is gone");
+    assert_eq!(village.code(0, 13, ANN, take(1)).await, "missing");
+    assert_eq!((village.wood(ANN).await, village.wood(BOB).await), (16, 0));
     village.end().await;
 }
 
