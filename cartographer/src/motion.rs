@@ -6,6 +6,8 @@
 //! traversal of Amanatides and Woo 1987, on fractions instead of floats), so that at no millisecond of a walk the object
 //! stands on a tile that it may not enter. Nothing here NEVER panics or overflows, whatever the numbers.
 
+use serde::{Deserialize, Serialize};
+
 use crate::geometry::{Place, Tile, UNITS_PER_TILE};
 use crate::ground::Ground;
 
@@ -19,7 +21,7 @@ const MAX_REACH: i64 = 1 << 21;
 const MS_PER_S: i64 = 1000;
 
 /// Where an object is at any time: `from + velocity * clamp(now - since, 0, duration)`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Motion {
     /// Where it was at `since`.
     pub from: Place,

@@ -36,6 +36,7 @@ use mesh::{CallRefusal, IncomingCall, Mesh, NodeId, Role};
 use prometheus::{IntCounterVec, IntGauge};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::draining::Draining;
 use crate::game::GameWorld;
 use crate::game::combat::{Debt, Event};
 use crate::game::content::Content;
@@ -168,9 +169,9 @@ pub struct Colosseum {
 
 /// Starts it.
 pub fn start(parts: Parts) -> std::io::Result<Colosseum> {
-    let Parts { mesh, events, world, metrics, tasks, estate, owners, content, .. } = parts;
+    let Parts { mesh, events, world, metrics, tasks, estate, owners, content, draining, .. } = parts;
     let shared = Shared::new(mesh, estate, owners, content, tasks, &metrics);
-    run(shared, world, events, metrics)
+    run(shared, world, events, metrics, draining)
 }
 
 fn run(
@@ -178,11 +179,13 @@ fn run(
     world: GameWorld,
     events: mpsc::Receiver<mesh::Event>,
     metrics: Arc<Metrics>,
+    draining: Draining,
 ) -> std::io::Result<Colosseum> {
     let (mesh, tasks) = (shared.mesh.clone(), shared.tasks.clone());
     let shared = Arc::new(shared);
     let rules = shared.clone();
-    let world = world_loop::start(world, mesh, events, metrics, &tasks, |handle| ColosseumRules::new(rules, handle))?;
+    let world =
+        world_loop::start(world, mesh, events, metrics, draining, &tasks, |handle| ColosseumRules::new(rules, handle))?;
     tasks.spawn(tell_lives(shared.clone(), world.clone()));
     let flows = Arc::new(Flows { shared, world: world.clone() });
     Ok(Colosseum { world, flows })

@@ -25,7 +25,7 @@ pub mod wire;
 
 mod keeper;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cartographer::geometry::{IslandId, ObjectId, Place};
@@ -42,6 +42,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::audience;
 use crate::calendar::Calendar;
+use crate::draining::Draining;
 use crate::game::GameWorld;
 use crate::game::content::Content;
 use crate::islands::Archipelago;
@@ -97,7 +98,7 @@ pub struct Shared {
     calendar: Calendar,
     directory: Arc<dyn Directory>,
     district: District,
-    draining: AtomicBool,
+    draining: Draining,
 }
 
 /// What a frontend is made from.
@@ -131,6 +132,8 @@ pub struct Parts {
     pub directory: Arc<dyn Directory>,
     /// Where it belongs.
     pub district: District,
+    /// Whether it is being emptied.
+    pub draining: Draining,
 }
 
 /// A running frontend.
@@ -146,7 +149,7 @@ pub struct Frontend {
 /// Starts the world loop and the shards. Sockets are served by [`listener::serve`].
 pub fn start(parts: Parts) -> std::io::Result<Frontend> {
     let Parts { mesh, events, estate, owners, islands, metrics, .. } = parts;
-    let Parts { tasks, config, secret, world, content, calendar, directory, district, .. } = parts;
+    let Parts { tasks, config, secret, world, content, calendar, directory, district, draining, .. } = parts;
     let me = mesh.me().clone();
     let mut random = StdRng::from_seed(secret);
     let mut key = [0; 32];
@@ -158,7 +161,7 @@ pub fn start(parts: Parts) -> std::io::Result<Frontend> {
         random: Mutex::new(random),
         clients: AtomicU64::new(1),
         turns: (0..TURNS).map(|_| Arc::default()).collect(),
-        draining: AtomicBool::new(false),
+        draining: draining.clone(),
         content,
         calendar,
         directory,
@@ -185,7 +188,7 @@ pub fn start(parts: Parts) -> std::io::Result<Frontend> {
     let make = |world: &WorldHandle<FrontInput>| {
         Players::new(shared.clone(), Shards::new(ports), world.inputs.downgrade(), watches)
     };
-    let world = world_loop::start(world, mesh.clone(), events, metrics.clone(), &tasks, make)?;
+    let world = world_loop::start(world, mesh.clone(), events, metrics.clone(), draining, &tasks, make)?;
     tasks.spawn(audience::lookout(mesh, world.report.clone(), sees));
     let inbound = world.clone();
     tasks.spawn(async move {
@@ -205,13 +208,6 @@ pub fn start(parts: Parts) -> std::io::Result<Frontend> {
     });
     let sessions = Sessions { shared, world: world.clone() };
     Ok(Frontend { sessions, world, counters })
-}
-
-impl Frontend {
-    /// Takes nobody new from now on.
-    pub fn drain(&self) {
-        self.sessions.shared.draining.store(true, Ordering::Relaxed);
-    }
 }
 
 impl Shared {
@@ -241,7 +237,7 @@ impl Shared {
     }
 
     fn draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.draining.has_begun()
     }
 
     fn end_session(&self, now_ms: u64, session: SessionId) {

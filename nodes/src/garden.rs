@@ -86,7 +86,7 @@ struct Shared {
 
 /// Starts it.
 pub fn start(parts: Parts) -> std::io::Result<Garden> {
-    let Parts { mesh, events, world, estate, islands, content, calendar, metrics, tasks, .. } = parts;
+    let Parts { mesh, events, world, estate, islands, content, calendar, metrics, tasks, draining, .. } = parts;
     let (wishes, wished) = mpsc::channel(WISHES);
     let grounds = Arc::new(Terrains::new(&islands));
     let shared = Arc::new(Shared { mesh: mesh.clone(), estate, grounds, islands, content, calendar, wishes });
@@ -94,7 +94,7 @@ pub fn start(parts: Parts) -> std::io::Result<Garden> {
     let things = metrics.gauge("things", "Facilities, natural objects and marks of holdings that are shown.");
     let chunks = metrics.gauge("awake_chunks", "Chunks with a deed that players see and this garden shows.");
     let rules = GardenRules::new(mesh.me(), lease, things);
-    let world = world_loop::start(world, mesh.clone(), events, metrics, &tasks, |_| rules)?;
+    let world = world_loop::start(world, mesh.clone(), events, metrics, draining, &tasks, |_| rules)?;
     let audience = Audience::default();
     tasks.spawn(awake::run(shared.clone(), world.clone(), audience.cells(), leased, wished, chunks));
     tasks.spawn(mourn(mesh, audience.clone()));

@@ -48,6 +48,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use uuid::Uuid;
 
+use crate::draining::Draining;
 use crate::game::GameWorld;
 use crate::game::grounds::Terrains;
 use crate::islands::Archipelago;
@@ -117,6 +118,8 @@ pub struct GatewayContext {
     pub tasks: Tasks,
     /// Its set-up.
     pub config: Config,
+    /// Whether it is being emptied.
+    pub draining: Draining,
     /// Where its session ids and salts come from: secret and random, of this process only.
     pub secret: [u8; 32],
 }
@@ -174,11 +177,11 @@ pub enum StartError {
 /// What peers ask of the node is the caller's to answer; questions about cells go to [`Gateway::world`].
 pub async fn serve(ctx: GatewayContext) -> Result<Gateway, StartError> {
     let GatewayContext { mesh, events, world, directory, estate, islands, http, metrics, .. } = ctx;
-    let (tasks, config, exposition) = (ctx.tasks, ctx.config, ctx.exposition);
+    let (tasks, config, exposition, draining) = (ctx.tasks, ctx.config, ctx.exposition, ctx.draining);
     let address = http.local_addr()?;
     let passwords = Passwords::new(config.passwords, metrics.hashes.clone()).map_err(StartError::Passwords)?;
     let rules = Observer::new(metrics.clone());
-    let world = world_loop::start(world, mesh.clone(), events, metrics.clone(), &tasks, |_| rules)?;
+    let world = world_loop::start(world, mesh.clone(), events, metrics.clone(), draining, &tasks, |_| rules)?;
     let app = Arc::new(App {
         atlas: Atlas::new(),
         mesh,

@@ -27,7 +27,9 @@ pub mod bots;
 
 pub mod audience;
 pub mod calendar;
+pub mod draining;
 pub mod islands;
+pub mod last_seen;
 pub mod load;
 pub mod methods;
 pub mod metrics;

@@ -6,6 +6,7 @@
 pub mod living;
 
 pub mod animals;
+pub mod moving;
 
 use std::collections::BTreeMap;
 

@@ -11,6 +11,7 @@ use mesh::{Event, IncomingCall, Mesh};
 use tokio::sync::mpsc;
 
 use crate::calendar::Calendar;
+use crate::draining::Draining;
 use crate::game::GameWorld;
 use crate::game::content::Content;
 use crate::islands::Archipelago;
@@ -43,6 +44,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Its tasks.
     pub tasks: Tasks,
+    /// Whether it is being emptied.
+    pub draining: Draining,
     /// Randomness of this life.
     pub secret: [u8; 32],
 }

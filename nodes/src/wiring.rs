@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::calendar::Calendar;
 use crate::colosseum::{self, Colosseum};
+use crate::draining::Draining;
 use crate::frontend::{self, Frontend, listener};
 use crate::game::GameWorld;
 use crate::game::content::Content;
@@ -116,6 +117,8 @@ pub struct Node {
     pub report: watch::Receiver<Arc<WorldReport>>,
     /// Where it serves clients.
     pub door: Door,
+    /// Whether it is being emptied.
+    pub draining: Draining,
 }
 
 /// How a node serves clients.
@@ -162,6 +165,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
     };
     let metrics = Metrics::new(setup.node.as_str(), setup.role.as_str());
     setup.exposition.add(metrics.clone());
+    let draining = Draining::default();
     let (mesh, inbox) = mesh::start(config, setup.transport, setup.directory.clone(), &setup.tasks);
     let config =
         WorldConfig { faults: setup.faults, ghost_grace_ms: GHOST_GRACE_MS, ..WorldConfig::new(incarnation.0) };
@@ -209,6 +213,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
                 calendar: setup.calendar,
                 directory: setup.directory,
                 district,
+                draining: draining.clone(),
             };
             let frontend = frontend::start(parts).context("could not start the frontend's threads")?;
             if let Some(door) = setup.door {
@@ -235,6 +240,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
                 exposition: setup.exposition,
                 tasks: tasks.clone(),
                 config: gateway::Config::default(),
+                draining: draining.clone(),
                 secret,
             };
             let serving = gateway::serve(context).await?;
@@ -258,6 +264,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
                 calendar: setup.calendar,
                 metrics: metrics.clone(),
                 tasks: tasks.clone(),
+                draining: draining.clone(),
                 secret,
             };
             const FAILED: &str = "could not start the world's thread";
@@ -292,7 +299,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
             rules,
         }));
     }
-    Ok(Node { mesh, tasks, estate, metrics, report, door })
+    Ok(Node { mesh, tasks, estate, metrics, report, door, draining })
 }
 
 impl Node {
@@ -309,11 +316,9 @@ impl Node {
 
     /// Leaves the mesh in order: takes nobody new, saves and releases what it owns, leaves the directory, stops.
     pub async fn leave(self) {
+        self.draining.begin();
         match &self.door {
-            Door::Frontend(frontend) => {
-                frontend.drain();
-                frontend.sessions.close_all().await;
-            }
+            Door::Frontend(frontend) => frontend.sessions.close_all().await,
             Door::Gateway(gateway) => gateway.shut_down().await,
             Door::Garden(role) => role.leave().await,
             Door::Zoo(role) => role.leave().await,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartographer::geometry::{Block, Cell, IslandId};
+use cartographer::geometry::{Block, Cell, IslandId, ObjectId};
 use cartographer::ground::Ground;
 use cartographer::world::{CellFrame, Stats, TickOutput};
 use hdrhistogram::Histogram;
@@ -23,8 +23,11 @@ use mesh::{CallRefusal, Event, Incarnation, IncomingCall, Mesh, Method, NodeId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::draining::Draining;
 use crate::game::GameWorld;
+use crate::last_seen;
 use crate::load::Load;
+use crate::methods::moving::CELLS_GHOSTS;
 use crate::methods::{CELLS_ASK, CELLS_VERIFY, pack, unpack};
 use crate::metrics::Metrics;
 use topics::Topics;
@@ -138,12 +141,13 @@ impl<I> WorldHandle<I> {
 
 /// Starts the loop on a thread of its own (in simulation: on the current runtime).
 ///
-/// `make` builds the rules; it is given the handle, which flows of the role need too.
+/// While the node is `draining` its peers are told so with its load. `make` builds the rules; it is given the handle, which flows of the role need too.
 pub fn start<R: Rules>(
     world: GameWorld,
     mesh: Mesh,
     events: mpsc::Receiver<Event>,
     metrics: Arc<Metrics>,
+    draining: Draining,
     tasks: &Tasks,
     make: impl FnOnce(&WorldHandle<R::Input>) -> R,
 ) -> std::io::Result<WorldHandle<R::Input>> {
@@ -167,6 +171,7 @@ pub fn start<R: Rules>(
         tasks: tasks.clone(),
         inputs: inputs.downgrade(),
         reporter,
+        draining,
     };
     tasks.spawn_thread(&name, move || looped.run(events, receiver))?;
     Ok(handle)
@@ -191,6 +196,7 @@ struct WorldLoop<R: Rules> {
     /// Weak, so that the world ends when everybody who feeds it has gone.
     inputs: mpsc::WeakSender<Input<R::Input>>,
     reporter: watch::Sender<Arc<WorldReport>>,
+    draining: Draining,
 }
 
 impl<R: Rules> WorldLoop<R> {
@@ -286,6 +292,11 @@ impl<R: Rules> WorldLoop<R> {
             name if name == CELLS_VERIFY.name => {
                 unpack::<Vec<(Block, u16, u64)>>(&call.body).map(|digests| pack(&self.world.answer_verify(&digests)))
             }
+            name if name == CELLS_GHOSTS.name => unpack::<Vec<ObjectId>>(&call.body).map(|objects| {
+                let peers = self.mesh.peers();
+                let offset = |publisher| peers.by_incarnation(Incarnation(publisher)).map_or(0, |p| p.clock_offset_ms);
+                pack(&last_seen::look(&self.world, self.mesh.now_ms(), &objects, offset))
+            }),
             other => Err(CallRefusal::unknown_method(other)),
         };
         call.answer(answer);
@@ -388,6 +399,7 @@ impl<R: Rules> WorldLoop<R> {
         let mut load = Load { tick_p99_us: tick_us[1] as u32, ..Load::default() };
         load.sees = self.seen.iter().map(|c| (c.island.0, c.x, c.y)).collect();
         load.crowds = self.world.reals().map(|r| r.cell()).map(|c| (c.island.0, c.x, c.y)).collect();
+        load.draining = self.draining.has_begun();
         self.rules.load(&mut load);
         let mut by_island = BTreeMap::new();
         self.world.reals().for_each(|real| *by_island.entry(real.cell().island).or_default() += 1);

@@ -132,7 +132,9 @@ pub struct Zoo {
 
 /// Starts it.
 pub fn start(parts: Parts) -> std::io::Result<Zoo> {
-    let Parts { mesh, events, world, estate, owners, islands, content, calendar, metrics, tasks, secret, .. } = parts;
+    let Parts {
+        mesh, events, world, estate, owners, islands, content, calendar, metrics, tasks, secret, draining, ..
+    } = parts;
     let audience = Audience::default();
     let shared = Arc::new(Shared {
         mesh: mesh.clone(),
@@ -146,7 +148,7 @@ pub fn start(parts: Parts) -> std::io::Result<Zoo> {
     });
     let cells = audience.cells();
     let counted = metrics.clone();
-    let world = world_loop::start(world, mesh.clone(), events, metrics, &tasks, |handle| {
+    let world = world_loop::start(world, mesh.clone(), events, metrics, draining, &tasks, |handle| {
         rules::ZooRules::new(shared, handle.clone(), cells, &counted, secret)
     })?;
     tasks.spawn(forget_gone(mesh, audience.clone()));

@@ -30,6 +30,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::bots::Percentiles;
 use crate::cli::BenchMesh;
+use crate::draining::Draining;
 use crate::game::{Body, GameWorld, View, player::Player};
 use crate::metrics::Metrics;
 use crate::wiring::{self, drivers};
@@ -275,15 +276,26 @@ async fn lag(seconds: u64) -> Result<Lag> {
     seen.watch_cells((0..cells).flat_map(|y| (0..cells).map(move |x| Cell::new(ISLAND, x, y))));
     let metrics = |mesh: &Mesh| Metrics::new(mesh.me().node.as_str(), "zoo");
     let Inbox { events, calls } = owner.inbox;
-    let walking = world_loop::start(owned, owner.mesh.clone(), events, metrics(&owner.mesh), &owner.tasks, |_| {
-        Walking(times.clone())
-    })?;
+    let walking = world_loop::start(
+        owned,
+        owner.mesh.clone(),
+        events,
+        metrics(&owner.mesh),
+        Draining::default(),
+        &owner.tasks,
+        |_| Walking(times.clone()),
+    )?;
     answer(&owner.tasks, calls, walking.inputs.clone());
     let Inbox { events, calls } = watcher.inbox;
-    let watching =
-        world_loop::start(seen, watcher.mesh.clone(), events, metrics(&watcher.mesh), &watcher.tasks, |_| {
-            Watching(times.clone())
-        })?;
+    let watching = world_loop::start(
+        seen,
+        watcher.mesh.clone(),
+        events,
+        metrics(&watcher.mesh),
+        Draining::default(),
+        &watcher.tasks,
+        |_| Watching(times.clone()),
+    )?;
     answer(&watcher.tasks, calls, watching.inputs.clone());
     let mut report = watching.report.clone();
     let all = report.wait_for(|r| r.stats.ghosts as u64 == WALKERS);

@@ -462,7 +462,7 @@ impl Rules for Players {
     fn load(&self, load: &mut Load) {
         load.players = self.players.len() as u32;
         load.capacity = self.shared.config.capacity;
-        load.draining = !self.lease_held || self.shared.draining();
+        load.draining |= !self.lease_held;
     }
 }
 

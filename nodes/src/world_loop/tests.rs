@@ -107,7 +107,8 @@ async fn all_that_a_peer_has_said_is_applied_before_the_tick_that_is_due() {
     }
     let (telling, mut told) = mpsc::unbounded_channel();
     let metrics = Metrics::new("zoo-1", "zoo");
-    let _world = start(watcher, alone(&tasks), inbox, metrics, &tasks, |_| Telling(telling)).expect("started");
+    let _world = start(watcher, alone(&tasks), inbox, metrics, Draining::default(), &tasks, |_| Telling(telling))
+        .expect("started");
     let (forwarded, seen_in) = told.recv().await.expect("it ticks");
     assert_eq!((forwarded, seen_in), (cells, Some(entered)));
     tasks.stop();

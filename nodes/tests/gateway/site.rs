@@ -16,6 +16,7 @@ use mesh::registry::District;
 use mesh::tasks::Tasks;
 use mesh::transport::memory::MemoryNetwork;
 use mesh::{CallRefusal, Inbox, Incarnation, Mesh, NodeId, NodeRecord, Role};
+use nodes::draining::Draining;
 use nodes::game::{Body, GameWorld, grounds::Terrains, player::Player};
 use nodes::gateway::limits::Rate;
 use nodes::gateway::passwords::PasswordCost;
@@ -148,6 +149,7 @@ impl Site {
             exposition,
             tasks: tasks.clone(),
             config,
+            draining: Draining::default(),
             secret: [incarnation.0 as u8; 32],
         })
         .await
@@ -219,8 +221,16 @@ impl Site {
         let terrain = self.islands.all()[0].clone();
         let rules = Lair { terrain, done: false };
         let metrics = Metrics::new(name, "zoo");
-        let world =
-            world_loop::start(self.world(incarnation), mesh.clone(), events, metrics, &tasks, |_| rules).unwrap();
+        let world = world_loop::start(
+            self.world(incarnation),
+            mesh.clone(),
+            events,
+            metrics,
+            Draining::default(),
+            &tasks,
+            |_| rules,
+        )
+        .unwrap();
         let answering = mesh.clone();
         tasks.spawn(async move {
             while let Some(call) = calls.recv().await {

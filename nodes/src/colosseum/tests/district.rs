@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use super::super::{Colosseum, Shared, run};
+use crate::draining::Draining;
 use crate::game::battle::Battle;
 use crate::game::content::Content;
 use crate::game::{Body, GameWorld};
@@ -146,7 +147,7 @@ impl District {
         let mut world = GameWorld::new(WorldConfig::new(life));
         world.add_island(ISLAND, Arc::new(Plain::new(128, 128)));
         let shared = Shared::new(mesh.clone(), estate.clone(), owners, Content::bundled(), tasks.clone(), &metrics);
-        let colosseum = run(shared, world, inbox.events, metrics).expect("started");
+        let colosseum = run(shared, world, inbox.events, metrics, Draining::default()).expect("started");
         let (answers, mut calls, spawner) = (Arc::new(colosseum.clone()), inbox.calls, tasks.clone());
         tasks.spawn(async move {
             while let Some(call) = calls.recv().await {

@@ -1,0 +1,43 @@
+//! Whether a node is being emptied: set once, told to peers with the load, watched by whoever hands something over.
+//!
+//! A draining node goes on serving what it has, and is given nothing new. Nothing here EVER stops anything by itself.
+
+use mesh::peers::PeerTable;
+use mesh::{NodeId, Role};
+use tokio::sync::watch;
+
+use crate::load::Load;
+
+/// Whether this node is being emptied. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Draining(watch::Sender<bool>);
+
+impl Default for Draining {
+    fn default() -> Draining {
+        Draining(watch::channel(false).0)
+    }
+}
+
+impl Draining {
+    /// From now on this node is being emptied.
+    pub fn begin(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Whether it is.
+    pub fn has_begun(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Waits until it is.
+    pub async fn begun(&self) {
+        // Its sender lives as long as `self`.
+        let _ = self.0.subscribe().wait_for(|begun| *begun).await;
+    }
+}
+
+/// The peers of a role that may be given something new: up, and not being emptied as far as they have said.
+pub fn takes_work(peers: &PeerTable, role: Role) -> Vec<NodeId> {
+    let ready = peers.up(role).filter(|peer| !Load::decode(&peer.load).is_some_and(|load| load.draining));
+    ready.map(|peer| peer.record.node.clone()).collect()
+}
