@@ -9,6 +9,8 @@ pub mod land;
 pub mod person;
 pub mod seen;
 
+mod trouble;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;

@@ -3,6 +3,7 @@
 mod asked_again;
 mod chat;
 mod forgery;
+mod garden_dies;
 mod gift;
 mod herd;
 mod hot_village;
@@ -13,3 +14,4 @@ mod regrowth;
 mod sinking;
 mod trade;
 mod two_districts;
+mod zoo_dies;
