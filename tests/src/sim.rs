@@ -13,7 +13,6 @@ pub mod walkers;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cartographer::world::Faults as PlantedBugs;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde::Serialize;
@@ -47,14 +46,14 @@ pub struct SimConfig {
     pub walkers: usize,
     /// How long faults go on, in simulated milliseconds.
     pub faults_ms: u64,
-    /// Planted bugs; none in a true run.
-    pub bugs: PlantedBugs,
+    /// A planted bug, by its name in [`planted::LIST`]; none in a true run.
+    pub bug: Option<&'static str>,
 }
 
 impl SimConfig {
     /// Ten nodes and two hundred walkers.
     pub fn new(seed: u64) -> SimConfig {
-        SimConfig { seed, frontends: 7, others: 3, walkers: 200, faults_ms: 15_000, bugs: PlantedBugs::default() }
+        SimConfig { seed, frontends: 7, others: 3, walkers: 200, faults_ms: 15_000, bug: None }
     }
 }
 
@@ -78,7 +77,11 @@ pub fn run(config: &SimConfig) -> Outcome {
     // The runtime's own builder is infallible without I/O but for lack of memory.
     #[allow(clippy::unwrap_used, reason = "a process without memory for a runtime cannot test anything")]
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(simulate(config))
+    let run = || runtime.block_on(simulate(config));
+    match config.bug {
+        Some(bug) => planted::with(bug, run),
+        None => run(),
+    }
 }
 
 async fn simulate(config: &SimConfig) -> Outcome {
@@ -122,19 +125,4 @@ async fn simulate(config: &SimConfig) -> Outcome {
     outcome.node_ms = (FORM_MS + passed + CONVERGE_MS) * (config.frontends + config.others) as u64;
     cluster.stop();
     outcome
-}
-
-/// The planted bug of this name; none without a name. `None` if no bug is called so.
-pub fn planted(name: Option<&str>) -> Option<PlantedBugs> {
-    let mut bugs = PlantedBugs::default();
-    match name {
-        None => {}
-        Some("no_gap_repair") => bugs.no_gap_repair = true,
-        Some("no_verify") => bugs.no_verify = true,
-        Some("no_version_check") => bugs.no_version_check = true,
-        Some("no_keyframe_removal") => bugs.no_keyframe_removal = true,
-        Some("no_ghost_ageing") => bugs.no_ghost_ageing = true,
-        Some(_) => return None,
-    }
-    Some(bugs)
 }

@@ -162,7 +162,8 @@ async fn claim(shared: &Shared, id: HabitatId, handed: bool) -> Result<(Held, Op
         NotClaimed::Failed
     };
     let orphan = post::find(store, &key).await.map_err(failed)?.is_some_and(|post| post.owner.is_some());
-    let held = match post::claim(store, &key, &claimant, |owner| living.is_gone(owner)).await.map_err(failed)? {
+    let is_gone = |owner: &post::Owner| living.is_gone(owner) || planted::is("habitat_woken_twice");
+    let held = match post::claim(store, &key, &claimant, is_gone).await.map_err(failed)? {
         Claim::Claimed(held) => *held,
         Claim::HeldBy(owner) => {
             tracing::debug!(habitat = %id, owner = owner.node, "another zoo looks after the habitat");

@@ -175,7 +175,8 @@ impl ZooRules {
         let mut claiming = self.stages.values().filter(|stage| matches!(stage, Stage::Claiming(_))).count();
         let (mut animals, mut crowded_out) = (self.dens.animals(), 0);
         let expected: Vec<HabitatId> = self.moves.expected().collect();
-        let ours = self.parts.iter().filter(|(_, part)| **part == Part::First).map(|(id, _)| (*id, false));
+        let is_ours = |part: Part| part == Part::First || planted::is("habitat_woken_twice");
+        let ours = self.parts.iter().filter(|(_, part)| is_ours(**part)).map(|(id, _)| (*id, false));
         for (id, handed) in expected.into_iter().map(|id| (id, true)).chain(ours) {
             let pause_ms = match self.stages.get(&id) {
                 None => 0,

@@ -81,7 +81,8 @@ impl ZooRules {
         let animals: Vec<ObjectId> = seen.iter().map(|seen| seen.object).chain(self.objects_of(id)).collect();
         let look = |animals: &[ObjectId]| last_seen::look(world, now, animals, |publisher| self.sights.offset(publisher));
         let own: Vec<Seen> = animals.chunks(GHOSTS).flat_map(look).collect();
-        let counts = |seen: &Seen| seen.view.kind == kind::ANIMAL && epochs.contains(&post_of(seen.epoch));
+        let in_time = |seen: &Seen| epochs.contains(&post_of(seen.epoch)) || planted::is("last_seen_of_any_epoch");
+        let counts = |seen: &Seen| seen.view.kind == kind::ANIMAL && in_time(seen);
         let freshest = last_seen::pick(own.into_iter().chain(seen), counts);
         let last = |seen: Seen| {
             let (dx, dy) = (f64::from(seen.motion.velocity.0), f64::from(seen.motion.velocity.1));

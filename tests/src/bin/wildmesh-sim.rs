@@ -22,7 +22,7 @@ struct Args {
     /// Print the result as JSON on the last line
     #[arg(long)]
     json: bool,
-    /// Plant this bug: no_gap_repair, no_verify, no_version_check, no_keyframe_removal, no_ghost_ageing
+    /// Plant this bug, by its name in the list of planted bugs
     #[arg(long)]
     bug: Option<String>,
 }
@@ -48,9 +48,14 @@ fn main() -> ExitCode {
             .with_timer(SimulatedTime(tokio::time::Instant::now()))
             .init();
     }
-    let Some(bugs) = sim::planted(args.bug.as_deref()) else {
-        eprintln!("error: no bug is called {:?}; see --help", args.bug.unwrap_or_default());
-        return ExitCode::FAILURE;
+    let bug = args.bug.as_deref().map(|name| planted::find(name).ok_or(name)).transpose();
+    let bug = match bug {
+        Ok(bug) => bug.map(|bug| bug.name),
+        Err(name) => {
+            eprintln!("error: no bug is called {name:?}; there are:");
+            planted::LIST.iter().for_each(|bug| eprintln!("  {:<26} {}", bug.name, bug.what));
+            return ExitCode::FAILURE;
+        }
     };
     let (first, count) = match args.seed {
         Some(seed) => (seed, if args.seeds == 10 { 1 } else { args.seeds }),
@@ -59,7 +64,7 @@ fn main() -> ExitCode {
     let (mut violations, mut node_ms) = (0, 0);
     let mut counts = std::collections::BTreeMap::<String, u64>::new();
     for seed in first..first + count {
-        let outcome = sim::run(&SimConfig { bugs, ..SimConfig::new(seed) });
+        let outcome = sim::run(&SimConfig { bug, ..SimConfig::new(seed) });
         eprintln!("seed {seed}: trace {:016x}, {} violations", outcome.trace, outcome.violations.len());
         outcome.violations.iter().for_each(|v| eprintln!("  {v}"));
         violations += outcome.violations.len();

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use cartographer::terrain::Terrain;
-use cartographer::world::Faults as PlantedBugs;
 use estate::store::memory::MemoryStore;
 use mesh::directory::memory::{MemoryClient, MemoryDirectory};
 use mesh::tasks::Tasks;
@@ -53,7 +52,6 @@ pub struct Cluster {
     pub islands: Arc<Vec<Arc<Terrain>>>,
     /// The frontends that walkers may try, as they are now. `None`: not running.
     pub frontends: Frontends,
-    bugs: PlantedBugs,
     calendar: Calendar,
     random: StdRng,
     ground: Tasks,
@@ -87,7 +85,6 @@ impl Cluster {
             store: MemoryStore::new(),
             islands: Arc::new(vec![island.clone()]),
             frontends: Arc::new(Mutex::new((0..config.frontends).map(|_| None).collect())),
-            bugs: config.bugs,
             calendar: Calendar::beginning(1_800_000_000),
             random: StdRng::seed_from_u64(config.seed),
             ground,
@@ -126,7 +123,6 @@ impl Cluster {
             frontend: nodes::frontend::Config::default(),
             exposition: Exposition::new(),
             secret,
-            faults: self.bugs,
             content: Content::bundled(),
             calendar: self.calendar,
             steward: None,

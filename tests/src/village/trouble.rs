@@ -21,7 +21,7 @@ impl Village {
     }
 
     /// Takes the store from one node, or gives it back.
-    pub fn store_of(&mut self, name: &str, away: bool) {
+    pub fn loses_store(&mut self, name: &str, away: bool) {
         self.house(name).store.unreachable(away);
     }
 
