@@ -26,6 +26,7 @@ pub mod client;
 pub mod bots;
 
 pub mod audience;
+pub mod battles;
 pub mod calendar;
 pub mod draining;
 pub mod islands;

@@ -79,7 +79,8 @@ impl ZooRules {
         handed: bool,
     ) -> BTreeMap<ObjectId, Last> {
         let animals: Vec<ObjectId> = seen.iter().map(|seen| seen.object).chain(self.objects_of(id)).collect();
-        let look = |animals: &[ObjectId]| last_seen::look(world, now, animals, |publisher| self.sights.offset(publisher));
+        let look =
+            |animals: &[ObjectId]| last_seen::look(world, now, animals, |publisher| self.sights.offset(publisher));
         let own: Vec<Seen> = animals.chunks(GHOSTS).flat_map(look).collect();
         let in_time = |seen: &Seen| epochs.contains(&post_of(seen.epoch)) || planted::is("last_seen_of_any_epoch");
         let counts = |seen: &Seen| seen.view.kind == kind::ANIMAL && in_time(seen);
@@ -99,8 +100,7 @@ impl ZooRules {
     fn objects_of(&self, id: HabitatId) -> Vec<ObjectId> {
         let terrain = self.shared.terrain(id.island);
         let habitat = terrain.as_ref().and_then(|terrain| terrain.habitats().get(usize::from(id.index)));
-        let animal =
-            |index| crate::game::animal::AnimalId { island: id.island, habitat: id.index, index }.object();
+        let animal = |index| crate::game::animal::AnimalId { island: id.island, habitat: id.index, index }.object();
         (0..habitat.map_or(0, |habitat| habitat.animals)).map(animal).collect()
     }
 
