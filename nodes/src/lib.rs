@@ -28,6 +28,7 @@ pub mod bots;
 pub mod audience;
 pub mod calendar;
 pub mod draining;
+pub mod election;
 pub mod islands;
 pub mod last_seen;
 pub mod load;

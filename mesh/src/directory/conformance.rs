@@ -412,7 +412,8 @@ async fn each_of_many_changes_happens_by_what_it_expects_itself(subject: &dyn Su
     let second = [put(key("a"), Expect::Created(made), b"3")];
     let again = directory.change(None, &second).await.unwrap().expect("no guard");
     assert!(again.done[0] && again.revision > changed.revision);
-    let third = [put(key("a"), Expect::Modified(again.revision), b"4"), put(key("new"), Expect::Modified(written), b"no")];
+    let third =
+        [put(key("a"), Expect::Modified(again.revision), b"4"), put(key("new"), Expect::Modified(written), b"no")];
     assert_eq!(directory.change(None, &third).await.unwrap().expect("no guard").done, [true, false]);
     let (entries, _) = directory.list(prefix).await.unwrap();
     let left: Vec<(&str, &[u8])> =
@@ -426,7 +427,8 @@ async fn changes_of_one_call_have_one_revision_and_their_order(subject: &dyn Sub
     let mut events = directory.watch(prefix, 0).await.unwrap();
     let lease = directory.grant(60).await.unwrap();
     let keys: Vec<String> = (0..CHANGES).rev().map(|number| format!("{prefix}{number:03}")).collect();
-    let change = |key: &String| Change { key: key.clone(), expect: Expect::Missing, becomes: Some((vec![], Some(lease))) };
+    let change =
+        |key: &String| Change { key: key.clone(), expect: Expect::Missing, becomes: Some((vec![], Some(lease))) };
     let changes: Vec<Change> = keys.iter().map(change).collect();
     let changed = directory.change(None, &changes).await.unwrap().expect("no guard");
     assert_eq!(changed.done, vec![true; CHANGES]);
@@ -477,7 +479,8 @@ async fn changes_under_a_lease_that_is_gone_say_so(subject: &dyn Subject, prefix
 async fn too_many_changes_or_two_of_one_key_are_refused(subject: &dyn Subject, prefix: &str) {
     let directory = subject.directory();
     let many: Vec<Change> = (0..=CHANGES).map(|n| put(format!("{prefix}{n}"), Expect::Missing, b"")).collect();
-    let twice = vec![put(format!("{prefix}a"), Expect::Missing, b"1"), put(format!("{prefix}a"), Expect::Missing, b"2")];
+    let twice =
+        vec![put(format!("{prefix}a"), Expect::Missing, b"1"), put(format!("{prefix}a"), Expect::Missing, b"2")];
     for changes in [many, twice] {
         assert!(matches!(directory.change(None, &changes).await, Err(Error::Refused(_))));
     }

@@ -287,7 +287,8 @@ impl Directory for EtcdDirectory {
                 async move { client.txn(txn).await }
             })
             .await?;
-        let done = made.op_responses().iter().map(|op| matches!(op, TxnOpResponse::Txn(txn) if txn.succeeded())).collect();
+        let done =
+            made.op_responses().iter().map(|op| matches!(op, TxnOpResponse::Txn(txn) if txn.succeeded())).collect();
         Ok(made.succeeded().then(|| Changed { revision: revision_in(made.header()), done }))
     }
 

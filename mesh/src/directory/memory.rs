@@ -19,7 +19,8 @@ pub use faults::{Calls, Cut, Loss};
 use self::core::Core;
 use self::faults::Faults;
 use super::{
-    CALL_DEADLINE, Change, Changed, Directory, Entry, Error, Guard, LeaseId, Result, Revision, WatchEvent, check_changes,
+    CALL_DEADLINE, Change, Changed, Directory, Entry, Error, Guard, LeaseId, Result, Revision, WatchEvent,
+    check_changes,
 };
 use crate::tasks::Tasks;
 

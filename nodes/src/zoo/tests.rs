@@ -93,6 +93,7 @@ impl Reserve {
             door: None,
             public: None,
             frontend: crate::frontend::Config::default(),
+            gateway: Default::default(),
             exposition: Exposition::new(),
             secret: [i + 1; 32],
             faults: cartographer::world::Faults::default(),

@@ -124,6 +124,7 @@ impl Cluster {
             door: None,
             public: None,
             frontend: nodes::frontend::Config::default(),
+            gateway: Default::default(),
             exposition: Exposition::new(),
             secret,
             faults: self.bugs,
