@@ -29,6 +29,7 @@ pub mod audience;
 pub mod battles;
 pub mod calendar;
 pub mod draining;
+pub mod election;
 pub mod islands;
 pub mod last_seen;
 pub mod load;

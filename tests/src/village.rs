@@ -285,6 +285,7 @@ impl Village {
             door: None,
             public: (house.role == Role::Frontend).then(|| format!("ws://village/{name}")),
             frontend: frontend::Config::default(),
+            gateway: Default::default(),
             exposition: Exposition::new(),
             secret,
             content,

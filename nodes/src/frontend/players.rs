@@ -464,6 +464,7 @@ impl Rules for Players {
     fn load(&self, load: &mut Load) {
         load.players = self.players.len() as u32;
         load.capacity = self.shared.config.capacity;
+        load.expected = self.shared.expected().count(self.shared.mesh.now_ms());
         load.draining |= !self.lease_held;
     }
 }

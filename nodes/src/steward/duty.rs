@@ -20,12 +20,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::births::Births;
 use super::book::{self, BookDocument};
-use super::election::{self, Term};
 use super::office::Office;
 use super::pauses::Pauses;
 use super::planner::{Planner, Seen, Situation, Template, What, end_of_life};
 use super::{WorldRules, clearing};
 use crate::calendar::Calendar;
+use crate::election::{self, Term};
 use crate::game::grounds::Terrains;
 use crate::islands::Archipelago;
 use crate::islands::record::{self, ISLAND_LIMIT, IslandKind, IslandRecord, IslandState};
@@ -87,7 +87,7 @@ pub async fn serve(parts: Parts) {
         return;
     }
     let spread = Duration::from_millis(parts.mesh.me().incarnation.0 % SPREAD_MS);
-    let key = election::key(&parts.district);
+    let key = election::key(&parts.district, "steward");
     let mut duty = Duty::new(parts);
     loop {
         election::vacancy(&*duty.parts.directory, &key, STAND_EVERY).await;

@@ -20,8 +20,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::duty::{Duty, Parts};
-use super::{WorldRules, book, election};
+use super::{WorldRules, book};
 use crate::calendar::Calendar;
+use crate::election;
 use crate::game::grounds::Terrains;
 use crate::islands::record::{self, IslandKind, IslandState};
 use crate::islands::{self, Archipelago, Chart, follower};

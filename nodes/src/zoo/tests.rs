@@ -102,6 +102,7 @@ impl Reserve {
             door: None,
             public: None,
             frontend: crate::frontend::Config::default(),
+            gateway: Default::default(),
             exposition: Exposition::new(),
             secret: [i + 1; 32],
             content: self.content.clone(),

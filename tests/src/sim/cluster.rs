@@ -121,6 +121,7 @@ impl Cluster {
             door: None,
             public: None,
             frontend: nodes::frontend::Config::default(),
+            gateway: Default::default(),
             exposition: Exposition::new(),
             secret,
             content: Content::bundled(),
