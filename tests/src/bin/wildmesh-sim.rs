@@ -59,12 +59,12 @@ fn main() -> ExitCode {
     let (mut violations, mut node_ms) = (0, 0);
     let mut counts = std::collections::BTreeMap::<String, u64>::new();
     for seed in first..first + count {
-        let outcome = sim::run(&SimConfig { bugs, ..SimConfig::new(seed) });
+        let outcome = sim::run(&SimConfig { seed, bugs });
         eprintln!("seed {seed}: trace {:016x}, {} violations", outcome.trace, outcome.violations.len());
         outcome.violations.iter().for_each(|v| eprintln!("  {v}"));
         violations += outcome.violations.len();
         node_ms += outcome.node_ms;
-        outcome.counts.into_iter().for_each(|(name, n)| *counts.entry(name).or_default() += n);
+        outcome.sometimes.into_iter().for_each(|(name, n)| *counts.entry(name).or_default() += n);
     }
     let node_hours = node_ms as f64 / 3_600_000.0;
     eprintln!("{count} seeds, {node_hours:.2} node-hours, {violations} violations; what happened: {counts:?}");
