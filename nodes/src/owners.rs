@@ -151,7 +151,8 @@ impl Owners for MeshOwners {
 }
 
 fn lives_in(record: &NodeRecord, owner: &Owner) -> bool {
-    record.node.as_str() == owner.node && record.incarnation.0 == owner.incarnation
+    record.node.as_str() == owner.node
+        && (record.incarnation.0 == owner.incarnation || planted::is("life_not_compared"))
 }
 
 #[cfg(test)]

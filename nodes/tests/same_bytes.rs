@@ -136,7 +136,6 @@ impl Stage {
             frontend: Config::default(),
             exposition: Exposition::new(),
             secret: [number; 32],
-            faults: Default::default(),
             content: nodes::game::content::Content::bundled(),
             calendar: nodes::calendar::Calendar::real(),
             steward: None,

@@ -24,12 +24,12 @@ pub mod faults;
 pub mod checks;
 pub mod sometimes;
 
+pub mod campaign;
 pub mod regressions;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cartographer::world::Faults as PlantedBugs;
 use estate::audit::audit;
 use serde::Serialize;
 use tokio::time::sleep;
@@ -83,7 +83,11 @@ pub fn run(config: &SimConfig) -> Outcome {
     // The runtime's own builder is infallible without I/O but for lack of memory.
     #[allow(clippy::unwrap_used, reason = "a process without memory for a runtime cannot test anything")]
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(Run::new(config))
+    let run = || runtime.block_on(Run::new(config));
+    match config.bug {
+        Some(bug) => planted::with(bug, run),
+        None => run(),
+    }
 }
 
 /// A run under way.
@@ -103,7 +107,7 @@ impl Run {
         let (plan, counts) = (Plan::draw(config.seed), Counts::default());
         let mut outcome = Outcome { seed: config.seed, ..Outcome::default() };
         tracing::info!(?plan, "begins");
-        let cluster = match Cluster::start(config, &plan, &counts).await {
+        let cluster = match Cluster::start(&plan, &counts).await {
             Ok(cluster) => cluster,
             Err(e) => {
                 outcome.violations.push(format!("the cluster did not start: {e:#}"));
@@ -208,19 +212,4 @@ impl Run {
         self.cluster.stop();
         outcome
     }
-}
-
-/// The planted bug of this name; none without a name. `None` if no bug is called so.
-pub fn planted(name: Option<&str>) -> Option<PlantedBugs> {
-    let mut bugs = PlantedBugs::default();
-    match name {
-        None => {}
-        Some("no_gap_repair") => bugs.no_gap_repair = true,
-        Some("no_verify") => bugs.no_verify = true,
-        Some("no_version_check") => bugs.no_version_check = true,
-        Some("no_keyframe_removal") => bugs.no_keyframe_removal = true,
-        Some("no_ghost_ageing") => bugs.no_ghost_ageing = true,
-        Some(_) => return None,
-    }
-    Some(bugs)
 }

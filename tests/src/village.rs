@@ -14,7 +14,6 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use cartographer::terrain::Terrain;
-use cartographer::world::Faults as PlantedBugs;
 use estate::audit::audit;
 use estate::goods::transfer::{Leg, transfer};
 use estate::goods::{Goods, ItemName, Place, Serial, Unique};
@@ -286,7 +285,6 @@ impl Village {
             frontend: frontend::Config::default(),
             exposition: Exposition::new(),
             secret,
-            faults: PlantedBugs::default(),
             content,
             calendar,
             steward,

@@ -345,7 +345,9 @@ async fn free(shared: &Shared, owner: &Life, freed: &FighterFreed) {
 fn operation(what: &[u8], battle: u64, spoil: &Spoil) -> OperationId {
     let hash = Sha256::new().chain_update(what).chain_update(battle.to_be_bytes());
     let hash = hash.chain_update(spoil.animal.0.to_be_bytes()).chain_update(spoil.player.0.to_be_bytes()).finalize();
-    OperationId(u128::from_be_bytes(std::array::from_fn(|index| hash[index])))
+    OperationId(
+        u128::from_be_bytes(std::array::from_fn(|index| hash[index])) ^ u128::from(planted::stir("loot_not_derived")),
+    )
 }
 
 /// Pays a spoil into the player's bag or, if that is full, as a promise; then tells the player.

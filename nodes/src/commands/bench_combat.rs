@@ -245,7 +245,6 @@ impl Maker {
             frontend: FrontendConfig::default(),
             exposition: self.exposition.clone(),
             secret,
-            faults: Default::default(),
             content: Content::bundled(),
             calendar: Calendar::real(),
             steward: None,

@@ -99,7 +99,6 @@ pub async fn run(node: cli::Node) -> Result<()> {
         frontend: node.frontend.config(),
         exposition: exposition.clone(),
         secret,
-        faults: Default::default(),
         content,
         calendar: Calendar::real(),
         steward: Some(node.unstable.rules()),

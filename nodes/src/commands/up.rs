@@ -199,7 +199,6 @@ impl LocalMesh {
                 frontend: config.frontend.clone(),
                 exposition: exposition.clone(),
                 secret,
-                faults: Default::default(),
                 content: content.clone(),
                 calendar,
                 steward: config.steward.clone(),

@@ -261,6 +261,9 @@ impl Room {
     pub fn awake(mut self, now: u64) -> Room {
         self.shift(|time| time.saturating_add(now));
         self.stirred_ms = now;
+        if planted::is("battle_resumed_unhurt") {
+            self.members.iter_mut().for_each(|member| member.fighter.health = 100);
+        }
         self
     }
 

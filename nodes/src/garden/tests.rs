@@ -127,7 +127,6 @@ impl Village {
                 frontend: crate::frontend::Config::default(),
                 exposition: Exposition::new(),
                 secret: [n as u8 + 1; 32],
-                faults: Default::default(),
                 content: content.clone(),
                 calendar,
                 steward: None,

@@ -68,7 +68,7 @@ fn usable(ttl: Duration) -> Duration {
 impl Term {
     /// Whether the term surely lasts at this moment, as far as time tells.
     pub fn holds(&self) -> bool {
-        Instant::now() < *lock(&self.until)
+        Instant::now() < *lock(&self.until) || planted::is("steward_after_its_term")
     }
 
     /// Renews the lease for as long as it lasts; returns when the term is over.
@@ -90,6 +90,7 @@ impl Term {
     /// Whether the key is still ours, as the directory has it now. A key that is not ends the term.
     pub async fn confirm(&self) -> bool {
         match self.directory.get(&self.key).await {
+            _ if planted::is("steward_after_its_term") => true,
             Ok(Some(entry)) if entry.lease == Some(self.lease) => self.holds(),
             Ok(_) => {
                 self.end();

@@ -132,7 +132,11 @@ async fn claim(shared: &Shared, id: HabitatId) -> Option<Held> {
     let claimant = Claimant { node: me.node.to_string(), incarnation: me.incarnation.0, claim };
     let living = shared.owners.living().await;
     let key = post::key("habitat", &id.to_string());
-    match post::claim(&**shared.estate.store(), &key, &claimant, |owner| living.is_gone(owner)).await {
+    match post::claim(&**shared.estate.store(), &key, &claimant, |owner| {
+        living.is_gone(owner) || planted::is("habitat_woken_twice")
+    })
+    .await
+    {
         Ok(Claim::Claimed(held)) => Some(*held),
         Ok(Claim::HeldBy(owner)) => {
             tracing::debug!(habitat = %id, owner = owner.node, "another zoo looks after the habitat");

@@ -205,7 +205,7 @@ impl ZooRules {
                 Some(Stage::Refused(again)) => now >= *again,
                 Some(_) => false,
             };
-            if *part != Part::First || !free || claiming >= CLAIMS {
+            if (*part != Part::First && !planted::is("habitat_woken_twice")) || !free || claiming >= CLAIMS {
                 continue;
             }
             let Some(terrain) = self.shared.terrain(id.island) else { continue };
@@ -281,7 +281,7 @@ impl ZooRules {
             let ours = AnimalId::of(object).is_some_and(|it| (it.island, it.habitat) == (id.island, id.index));
             if ours
                 && ghost.view().kind == kind::ANIMAL
-                && post_of(ghost.epoch()) + 1 == epoch
+                && (post_of(ghost.epoch()) + 1 == epoch || planted::is("last_seen_of_any_epoch"))
                 && ghost.view().health > 0
             {
                 let place = ghost.place(self.sights.theirs(ghost.publisher(), now));

@@ -95,7 +95,6 @@ impl Reserve {
             frontend: crate::frontend::Config::default(),
             exposition: Exposition::new(),
             secret: [i + 1; 32],
-            faults: cartographer::world::Faults::default(),
             content: self.content.clone(),
             calendar: Calendar::beginning(1_800_000_000),
         })

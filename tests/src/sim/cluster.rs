@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::Result;
 use cartographer::terrain::Terrain;
-use cartographer::world::Faults as PlantedBugs;
 use estate::store::memory::{Faults as StoreFaults, MemoryStore, Rates};
 use estate::transaction::Transactions;
 use mesh::directory::memory::{MemoryClient, MemoryDirectory};
@@ -34,7 +33,6 @@ use rand::{Rng, RngCore, SeedableRng};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::SimConfig;
 use super::documents::{Ledger, Watched};
 use super::lands;
 use super::plan::Plan;
@@ -177,7 +175,6 @@ pub struct Cluster {
     pub doors: Doors,
     /// What happened.
     pub counts: Counts,
-    bugs: PlantedBugs,
     calendar: Calendar,
     calendars_s: u64,
     delay: Duration,
@@ -187,7 +184,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts all nodes.
-    pub async fn start(config: &SimConfig, plan: &Plan, counts: &Counts) -> Result<Cluster> {
+    pub async fn start(plan: &Plan, counts: &Counts) -> Result<Cluster> {
         let ground = Tasks::simulated();
         let directory = MemoryDirectory::start(&ground, plan.seed);
         let store = MemoryStore::new();
@@ -213,7 +210,6 @@ impl Cluster {
             content: lands::content(plan.fierce),
             doors: Doors::default(),
             counts: counts.clone(),
-            bugs: config.bugs,
             calendar: Calendar::beginning(BEGINNING_S),
             calendars_s: plan.calendars_s,
             delay: Duration::from_millis(plan.delay_ms.into()),
@@ -290,7 +286,6 @@ impl Cluster {
             frontend: nodes::frontend::Config::default(),
             exposition: Exposition::new(),
             secret,
-            faults: self.bugs,
             content: self.content.clone(),
             calendar: Calendar::beginning(self.calendar.now_s() + wrong_s),
             steward: Some(WorldRules { islands_least: 0, islands_most: 0, ..WorldRules::default() }),

@@ -4,7 +4,6 @@
 //! much of one thing meets none of another. So each seed leaves out about half of the deeds and of the faults. Nothing here
 //! EVER depends on anything but the seed.
 
-use cartographer::world::Faults as PlantedBugs;
 use mesh::Role;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -17,14 +16,14 @@ use super::people::deeds::Deed;
 pub struct SimConfig {
     /// Everything that is left to chance comes from it.
     pub seed: u64,
-    /// Planted bugs of the world; none in a true run.
-    pub bugs: PlantedBugs,
+    /// A planted bug, by its name in [`planted::LIST`]; none in a true run.
+    pub bug: Option<&'static str>,
 }
 
 impl SimConfig {
     /// A true run.
     pub fn new(seed: u64) -> SimConfig {
-        SimConfig { seed, bugs: PlantedBugs::default() }
+        SimConfig { seed, bug: None }
     }
 }
 
