@@ -8,7 +8,6 @@
 pub mod routes;
 
 pub mod accounts;
-pub mod choose;
 pub mod sessions;
 
 pub mod census;
@@ -27,7 +26,6 @@ pub mod edge;
 pub mod error;
 pub mod limits;
 pub mod passwords;
-mod sent;
 pub mod server;
 
 use std::net::SocketAddr;
@@ -53,6 +51,7 @@ use crate::game::GameWorld;
 use crate::game::grounds::Terrains;
 use crate::islands::Archipelago;
 use crate::metrics::{Exposition, Metrics};
+use crate::sent::Sent;
 use crate::world_loop::{self, WorldHandle, WorldReport};
 use checks::LastReadiness;
 use edge::Edge;
@@ -62,11 +61,14 @@ use islands::Atlas;
 use limits::{Limiter, Rate};
 use observer::{MapInput, Observer};
 use passwords::{PasswordCost, Passwords};
-use sent::Sent;
 use server::Server;
 
 /// How long requests under way may take to finish when the gateway is shut down.
 const SHUT_DOWN_PATIENCE: Duration = edge::REQUEST_TIMEOUT;
+
+/// How long a gateway that is being drained goes on serving while it says so: longer than balancers and clients take between
+/// two looks at its health.
+const GRACE: Duration = Duration::from_secs(4);
 
 /// How a gateway is set up.
 #[derive(Clone, Copy, Debug)]
@@ -148,6 +150,7 @@ pub struct App {
     feed: MapFeed,
     readiness: LastReadiness,
     random: Mutex<StdRng>,
+    draining: Draining,
     stop: watch::Sender<bool>,
 }
 
@@ -181,7 +184,7 @@ pub async fn serve(ctx: GatewayContext) -> Result<Gateway, StartError> {
     let address = http.local_addr()?;
     let passwords = Passwords::new(config.passwords, metrics.hashes.clone()).map_err(StartError::Passwords)?;
     let rules = Observer::new(metrics.clone());
-    let world = world_loop::start(world, mesh.clone(), events, metrics.clone(), draining, &tasks, |_| rules)?;
+    let world = world_loop::start(world, mesh.clone(), events, metrics.clone(), draining.clone(), &tasks, |_| rules)?;
     let app = Arc::new(App {
         atlas: Atlas::new(),
         mesh,
@@ -201,6 +204,7 @@ pub async fn serve(ctx: GatewayContext) -> Result<Gateway, StartError> {
         censuses: Semaphore::new(census::CENSUSES),
         feed: MapFeed::default(),
         readiness: LastReadiness::default(),
+        draining,
         random: Mutex::new(StdRng::from_seed(ctx.secret)),
         stop: watch::Sender::new(false),
     });
@@ -213,6 +217,11 @@ pub async fn serve(ctx: GatewayContext) -> Result<Gateway, StartError> {
 }
 
 impl Gateway {
+    /// Says that it is going, and serves on until whoever chooses among gateways has had time to see that.
+    pub async fn drain(&self) {
+        tokio::time::sleep(GRACE).await;
+    }
+
     /// From now on it is not ready; takes no new connections, tells viewers goodbye, and lets requests under way finish.
     pub async fn shut_down(&self) {
         self.app.stop.send_replace(true);
@@ -227,8 +236,9 @@ impl App {
         &**self.estate.store()
     }
 
+    /// It is going: soon no more connections are taken.
     fn stopping(&self) -> bool {
-        *self.stop.borrow()
+        *self.stop.borrow() || self.draining.has_begun()
     }
 
     fn own_report(&self) -> Arc<WorldReport> {

@@ -27,6 +27,7 @@ pub mod bots;
 
 pub mod audience;
 pub mod calendar;
+pub mod choose;
 pub mod draining;
 pub mod islands;
 pub mod last_seen;
@@ -39,3 +40,4 @@ pub mod passage;
 pub mod rendezvous;
 pub mod report;
 pub mod role;
+mod sent;

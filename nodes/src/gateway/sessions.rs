@@ -22,9 +22,9 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::App;
-use super::choose::{self, Arrival, Candidate};
 use super::edge::{ClientAddress, REQUEST_TIMEOUT};
 use super::error::{ApiError, ApiResult, Body, Segment};
+use crate::choose::{self, Arrival, Candidate};
 use crate::load::{Load, block_mark};
 use crate::methods::{CloseSession, OpenSession, SESSION_CLOSE, SESSION_OPEN, SessionOffer, pack, unpack};
 
