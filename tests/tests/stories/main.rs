@@ -2,6 +2,7 @@
 
 mod asked_again;
 mod chat;
+mod drain;
 mod forgery;
 mod gift;
 mod herd;
