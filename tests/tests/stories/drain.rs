@@ -54,13 +54,14 @@ fn a_walker_walks_on_while_its_frontend_is_emptied_and_nobody_sees_it_vanish_or_
         let session = village.document(&format!("player/{}", ann.player)).expect("hers")["seat"]["session"].clone();
 
         let drained = village.drains("frontend-1");
+        let her = ann.player;
         let watches = async {
             // What Cid is shown of her, from before the drain until after it.
             let mut last: Option<(Instant, (i32, i32))> = None;
             let until = Instant::now() + Duration::from_secs(6);
             while Instant::now() < until {
                 cid.look();
-                let ghost = cid.seen.sight.ghost(ann.player).unwrap_or_else(|| panic!("she vanished: {}", cid.seen));
+                let ghost = cid.seen.sight.ghost(her).unwrap_or_else(|| panic!("she vanished: {}", cid.seen));
                 let offset = cid.seen.sight.offset_ms(ghost.publisher).unwrap_or(0);
                 let place = ghost.motion.at(cid.seen.now_ms() - offset);
                 if let Some((then, before)) = last {
