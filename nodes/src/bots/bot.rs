@@ -60,6 +60,10 @@ struct Bot {
     home: bool,
     /// What lives its life, if it does more than walk.
     settler: Option<Settler>,
+    /// When it last heard anything.
+    heard: Instant,
+    /// It follows a redirect, and has heard nothing since then.
+    silent: Option<Instant>,
 }
 
 /// Why playing ended.
@@ -122,6 +126,8 @@ impl Bot {
             pending: None,
             timing: play::Timing::new(now),
             home: false,
+            heard: now,
+            silent: None,
         };
         bot.settle(welcome, now);
         let offset = bot.walker.below(1000);
@@ -166,7 +172,10 @@ impl Bot {
             self.shared.tally().report.connected -= 1;
             let back = match end {
                 End::Stopped => return self.connection.close().await,
-                End::Redirected { url, token } => self.follow(&url, &token).await,
+                End::Redirected { url, token } => {
+                    self.silent = Some(self.heard);
+                    self.follow(&url, &token).await
+                }
                 End::Lost(error) => self.come_back(error).await,
             };
             match back {
@@ -205,7 +214,9 @@ impl Bot {
     }
 
     async fn follow(&self, url: &str, token: &str) -> Result<(Way, Connection, Welcome), ClientError> {
-        match Connection::open(url, token, HelloKind::Ticket).await {
+        // A passage is a ticket; what a session comes back with begins with an r.
+        let kind = if token.starts_with('r') { HelloKind::Resume } else { HelloKind::Ticket };
+        match Connection::open(url, token, kind).await {
             Ok((connection, welcome)) => Ok((Way::Redirected, connection, welcome)),
             Err(error) => {
                 self.shared.tally().error("redirect", error.chain());

@@ -369,7 +369,7 @@ impl Arena {
         use prometheus::core::Collector;
         let families = self.colosseum.flows.shared.exchanges.collect();
         let counts = families.iter().flat_map(|family| family.get_metric());
-        counts.map(|metric| metric.get_counter().value() as u64).sum()
+        counts.map(|metric| metric.get_counter().get_value() as u64).sum()
     }
 
     /// The battle as its own world shows it, with the epoch of its post; `None` if it is not here.

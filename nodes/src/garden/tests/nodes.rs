@@ -145,7 +145,7 @@ async fn an_act_that_is_under_way_when_its_garden_leaves_is_ended_first() {
 
 #[tokio::test(start_paused = true)]
 async fn a_garden_frozen_in_the_midst_of_an_act_that_another_has_done_meanwhile_does_not_do_it_again() {
-    let mut village = Village::start().await;
+    let village = Village::start().await;
     let tile = village.tree();
     let slow = Rates { delay: Duration::from_millis(6), ..Rates::default() };
     village.stores[0].random(7, slow);
