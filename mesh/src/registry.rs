@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, watch};
 
-pub use lease::{OwnLease, Term};
+pub use lease::OwnLease;
 
 use crate::directory::{self, Directory, Entry, Revision};
 use crate::record::{NodeId, NodeRecord};

@@ -23,7 +23,7 @@ use cartographer::geometry::{Block, Cell, IslandId, ObjectId};
 use cartographer::ground::Ground;
 use cartographer::world::{CellFrame, Stats, TickOutput};
 use hdrhistogram::Histogram;
-use mesh::registry::{OwnLease, Term};
+use mesh::registry::OwnLease;
 use mesh::tasks::Tasks;
 use mesh::{CallRefusal, Event, Incarnation, IncomingCall, Mesh, Method, NodeId};
 use tokio::sync::{mpsc, watch};
@@ -93,10 +93,10 @@ pub trait Rules: Send + 'static {
         let _ = (world, now_ms, held);
     }
 
-    /// Whether all that is real here is known to be this node's, since the lease came back. While it is not, nothing of it
-    /// is published.
-    fn is_confirmed(&self) -> bool {
-        true
+    /// True while it is not known whether what this world holds is still this node's. Then nothing is published, and no
+    /// keyframe told: what others miss meanwhile they find missing and ask for, as after any loss.
+    fn is_silent(&self) -> bool {
+        false
     }
 
     /// Adds what the role knows to the load that rides in heartbeats.
@@ -188,8 +188,6 @@ pub fn start<R: Rules>(
         draining,
         lease,
         term: None,
-        gone: 0,
-        doubtful: false,
     };
     tasks.spawn_thread(&name, move || looped.run(events, receiver))?;
     Ok(handle)
@@ -217,11 +215,7 @@ struct WorldLoop<R: Rules> {
     draining: Draining,
     lease: OwnLease,
     /// The term that the rules know of; `None` within if they know that there is none, without if they were told nothing yet.
-    term: Option<Option<Term>>,
-    /// How often the node had been gone from the directory when the last term began.
-    gone: u64,
-    /// Others may have taken over what is real here, and the rules have not found out yet.
-    doubtful: bool,
+    term: Option<Option<u64>>,
 }
 
 impl<R: Rules> WorldLoop<R> {
@@ -262,19 +256,14 @@ impl<R: Rules> WorldLoop<R> {
         if before != Some(None) {
             self.rules.lease(&mut self.world, now, false);
         }
-        if let Some(term) = term {
-            self.doubtful |= self.gone != term.gone;
-            self.gone = term.gone;
+        if term.is_some() {
             self.rules.lease(&mut self.world, now, true);
         }
     }
 
     /// Whether what is real here may be shown to others.
-    fn may_speak(&mut self) -> bool {
-        if matches!(self.term, Some(Some(_))) && self.rules.is_confirmed() {
-            self.doubtful = false;
-        }
-        !self.doubtful && self.lease.speaks()
+    fn may_speak(&self) -> bool {
+        self.lease.speaks() && !self.rules.is_silent()
     }
 
     fn event(&mut self, event: Event) {

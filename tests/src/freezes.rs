@@ -14,10 +14,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::processes::{RealCluster, Running, wait_for};
+use crate::processes::{RealCluster, Running, islands, wait_for};
 use history::Historian;
 use witness::{Account, Order, Said};
 
@@ -124,6 +125,7 @@ pub fn run(freezes: u32, program: &Path) -> Outcome {
         Said::Ended(report) => {
             outcome.violations.extend(report.violations);
             (outcome.seen, outcome.answered) = (report.seen, report.answered);
+            historian.catch_up();
             outcome.violations.extend(check_food(&historian, &accounts, &report.eaten));
         }
         said => outcome.violations.push(format!("no report, but {said:?}")),
@@ -170,7 +172,7 @@ impl Freezer<'_> {
         if role == "frontend" {
             self.expect_playing(&Order::EnterElsewhere);
         }
-        let taken = self.until_taken_over(role, &owned, &name);
+        let taken = self.until_taken_over(&owned, &name);
         *self.outcome.taken_over.entry(role.to_owned()).or_default() += taken;
         *self.outcome.with_takeover.entry(role.to_owned()).or_default() += u32::from(taken > 0);
         process.signal("CONT");
@@ -198,12 +200,12 @@ impl Freezer<'_> {
     }
 
     /// How many of these documents others have taken. Waits for one at least, where somebody surely wants them.
-    fn until_taken_over(&self, role: &str, owned: &BTreeSet<String>, from: &str) -> u64 {
+    fn until_taken_over(&self, owned: &BTreeSet<String>, from: &str) -> u64 {
         let taken = || self.historian.taken_from(owned, from);
         // Battles may end, and habitats fall asleep, while their owner is frozen: nobody need take those.
-        let patience = std::time::Duration::from_secs(if owned.is_empty() || role == "frontend" { 0 } else { 8 });
-        let deadline = std::time::Instant::now() + patience;
-        while taken() == 0 && std::time::Instant::now() < deadline {
+        let patience = Duration::from_secs(if owned.is_empty() { 0 } else { 8 });
+        let deadline = Instant::now() + patience;
+        while taken() == 0 && Instant::now() < deadline {
             std::thread::sleep(history::EVERY);
         }
         taken()
@@ -214,7 +216,7 @@ impl Freezer<'_> {
 fn give(cluster: &RealCluster, account: &Account) {
     let (player, op) = (account.player.to_string(), format!("{:032x}", u128::from(account.player)));
     let (count, store) = (FOOD_GIVEN.to_string(), cluster.store());
-    let words = ["estate", "give", &player, FOOD, &count, "--op", &op, "--store", &store];
+    let words = ["estate", "give", &player, FOOD, &count, "--op", &op, "--store", &store, "--islands", islands()];
     let output = cluster.outside_command(&words).output().expect("the tool");
     assert!(output.status.success(), "no food: {}", String::from_utf8_lossy(&output.stderr));
 }

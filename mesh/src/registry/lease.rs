@@ -37,18 +37,6 @@ struct State {
     over_ms: AtomicU64,
     /// How often the node has begun to hold.
     term: AtomicU64,
-    /// How often it may have been gone from the directory.
-    gone: AtomicU64,
-}
-
-/// An unbroken time for which the own lease was held: who finds another term than before has not held it all the while.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Term {
-    /// Counts them.
-    pub number: u64,
-    /// How often the node may have been gone from the directory before: where this is as in the term before, nobody can have
-    /// taken over anything in between.
-    pub gone: u64,
 }
 
 impl OwnLease {
@@ -66,17 +54,24 @@ impl OwnLease {
         self.holds() || Instant::now() < self.at(&self.state.over_ms)
     }
 
-    /// The term that lasts at this moment, if the lease is held.
-    pub fn term(&self) -> Option<Term> {
-        let number = self.state.term.load(Ordering::SeqCst);
-        let term = Term { number, gone: self.state.gone.load(Ordering::SeqCst) };
+    /// The number of the unbroken time for which the lease is held at this moment. Whoever finds another one than before does
+    /// not know that it was held in between: others may have taken over.
+    pub fn term(&self) -> Option<u64> {
+        let term = self.gaps();
         // A term that begins is counted before it holds: whoever reads in between finds none, and the new one next time.
-        (self.holds() && self.state.term.load(Ordering::SeqCst) == number).then_some(term)
+        (self.holds() && self.gaps() == term).then_some(term)
     }
 
     /// For how long from now on the node may surely act as an owner.
     pub fn left(&self) -> Duration {
         self.until().saturating_duration_since(Instant::now())
+    }
+
+    /// How often the node has come by its lease anew, the first time included. Whoever finds the lease held, and this number
+    /// as it was, knows that it was held all the time between: others cannot have taken anything over. To be read after
+    /// [`OwnLease::holds`].
+    pub fn gaps(&self) -> u64 {
+        self.state.term.load(Ordering::SeqCst)
     }
 
     pub(super) fn until(&self) -> Instant {
@@ -108,7 +103,6 @@ impl OwnLease {
     /// The lease is over, or the key is gone: others may take over.
     pub(super) fn end(&self) {
         self.lapse();
-        self.state.gone.fetch_add(1, Ordering::SeqCst);
         self.state.over_ms.store(0, Ordering::SeqCst);
     }
 }
@@ -130,8 +124,13 @@ mod tests {
         assert!(lease.holds());
         advance(Duration::from_millis(1)).await;
         assert!(!lease.holds(), "a fifth of the lease before it ends");
+        assert_eq!(lease.gaps(), 1);
         lease.renewed(Instant::now(), Duration::from_secs(5));
         assert!(lease.holds());
+        assert_eq!(lease.gaps(), 2, "it was not held all the time");
+        advance(Duration::from_secs(1)).await;
+        lease.renewed(Instant::now(), Duration::from_secs(5));
+        assert_eq!(lease.gaps(), 2, "it was");
         lease.end();
         assert!(!lease.holds());
     }
@@ -166,10 +165,8 @@ mod tests {
         assert_eq!(lease.term(), None);
         renew();
         let second = lease.term().expect("held");
-        assert_eq!((second.number - first.number, second.gone - first.gone), (1, 0), "too late, but never gone");
         lease.end();
         renew();
-        let third = lease.term().expect("held");
-        assert_eq!((third.number - second.number, third.gone - second.gone), (1, 1));
+        assert_eq!((second, lease.term()), (first + 1, Some(first + 2)));
     }
 }

@@ -154,8 +154,8 @@ impl Rules for Owning {
         let _ = self.told.send(Told::Lease(held));
     }
 
-    fn is_confirmed(&self) -> bool {
-        self.confirmed.load(Ordering::SeqCst)
+    fn is_silent(&self) -> bool {
+        !self.confirmed.load(Ordering::SeqCst)
     }
 }
 

@@ -37,6 +37,8 @@ struct Document {
 struct History {
     documents: BTreeMap<String, Document>,
     claims: u64,
+    /// How often all have been read.
+    rounds: u64,
     violations: Vec<String>,
 }
 
@@ -94,6 +96,7 @@ impl Historian {
                 let store = embedded::open(&folder, None).await.expect("the store of the nodes");
                 while !until.load(Ordering::SeqCst) {
                     read_all(&store, &out).await;
+                    lock(&out).rounds += 1;
                     tokio::time::sleep(EVERY).await;
                 }
                 store.close().await;
@@ -124,6 +127,14 @@ impl Historian {
         let history = lock(&self.history);
         let document = history.documents.get(&format!("player/{player}"))?;
         Some(document.value["bag"]["stacks"][item].as_u64().unwrap_or(0))
+    }
+
+    /// Waits until all documents have been read as they are now.
+    pub fn catch_up(&self) {
+        let rounds = || lock(&self.history).rounds;
+        // One reading may be under way.
+        let fresh = rounds() + 2;
+        crate::processes::wait_for("the documents to be read", || (rounds() >= fresh).then_some(()));
     }
 
     /// Claims that were seen.

@@ -62,6 +62,10 @@ impl Observer {
     pub fn frame(&mut self, frame: &Arc<Frame>) -> bool {
         self.counts.frames += 1;
         let effect = self.sight.apply(frame);
+        if effect.stray || effect.old || effect.waits || effect.gap {
+            // Nothing of it is shown.
+            return effect.gap;
+        }
         let objects: Vec<&Shown> = match &frame.content {
             Content::Keyframe(objects) => objects.iter().collect(),
             Content::Delta(entries) => {
@@ -75,7 +79,7 @@ impl Observer {
         for object in objects.into_iter().filter(|it| is_owned(it)) {
             self.object(frame.head.publisher, object);
         }
-        effect.gap
+        false
     }
 
     fn object(&mut self, publisher: u64, object: &Shown) {
