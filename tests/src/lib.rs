@@ -10,5 +10,7 @@ pub mod village;
 pub mod net;
 pub mod processes;
 
+pub mod freezes;
+
 pub mod couchbase;
 pub mod hammer;

@@ -116,12 +116,18 @@ pub struct RealCluster {
     /// The nodes, by host.
     pub nodes: Vec<Option<Process>>,
     roles: Vec<&'static str>,
+    more: Vec<&'static str>,
     folder: PathBuf,
 }
 
 impl RealCluster {
     /// Starts etcd and a node for each role; the first MUST be the gateway.
     pub fn start(name: &str, roles: &[&'static str]) -> RealCluster {
+        RealCluster::start_with(name, roles, &[])
+    }
+
+    /// The same, with more words on every node's command line.
+    pub fn start_with(name: &str, roles: &[&'static str], more: &[&'static str]) -> RealCluster {
         let folder = std::env::temp_dir().join(format!("wildmesh-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).expect("a folder for logs and data");
@@ -130,6 +136,7 @@ impl RealCluster {
             etcd: None,
             nodes: roles.iter().map(|_| None).collect(),
             roles: roles.to_vec(),
+            more: more.to_vec(),
             folder,
         };
         cluster.start_etcd();
@@ -172,7 +179,8 @@ impl RealCluster {
     pub fn start_node(&mut self, i: usize) {
         let (role, host) = (self.roles[i], self.net.host(i + 1).clone());
         let name = format!("{role}-{i}");
-        self.nodes[i] = Some(self.spawn(&host, role, &name, &name, "store", &["--key", KEY]));
+        self.nodes[i] =
+            Some(self.spawn(&host, role, &name, &name, "store", &[&["--key", KEY][..], &self.more].concat()));
     }
 
     /// Starts a node that is not one of the cluster's, with the same etcd but documents of its own. It logs as `other-`
@@ -333,6 +341,11 @@ impl RealCluster {
         std::fs::read_to_string(self.folder.join(format!("{name}.log"))).unwrap_or_default()
     }
 
+    /// Where the nodes' documents lie, as `--store` wants it.
+    pub fn store(&self) -> String {
+        format!("embedded:{}", self.folder.join("store").display())
+    }
+
     /// Where logs and data are.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -359,6 +372,13 @@ impl Bots {
     /// True if their progress so far contains this.
     pub fn said(&self, words: &str) -> bool {
         std::fs::read_to_string(&self.log).unwrap_or_default().contains(words)
+    }
+
+    /// Ends them in good order; their report.
+    pub fn stop(self) -> Value {
+        // What has ended already cannot be told to.
+        let _ = Command::new("kill").args(["-s", "INT", &self.child.0.id().to_string()]).status();
+        self.report()
     }
 
     /// Waits for their end; their report.
