@@ -8,18 +8,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use cartographer::geometry::ObjectId;
 use mesh::calls::Outcome;
-use mesh::{CallError, CallRefusal, Incarnation, IncomingCall, NodeId};
+use mesh::{CallError, CallRefusal, Incarnation, IncomingCall, NodeId, Role};
 use rand::RngCore;
 
 use super::ZooInput;
 use super::dens::{self, set_health};
 use super::rules::ZooRules;
 use super::sights::within_reach;
-use crate::battles;
 use crate::game::animal::Animal;
 use crate::game::content::Species;
 use crate::game::minds::Strike;
 use crate::game::{Body, GameWorld, kind, made_by, pose};
+use crate::load::Load;
 use crate::methods::animals::{ANIMAL_STRUCK, Struck};
 use crate::methods::living::{
     BATTLE_LEAVE, BATTLE_OPEN, BATTLE_RESUME, BattleLeave, BattleOpen, FIGHTER_FREED, FIGHTER_TAKE, FIGHTER_TOLD,
@@ -27,6 +27,7 @@ use crate::methods::living::{
 };
 use crate::methods::{pack, unpack};
 use crate::protocol::codes;
+use crate::rendezvous::choose;
 
 /// The side of animals.
 const ANIMALS: u8 = 1;
@@ -271,7 +272,11 @@ impl ZooRules {
             return;
         }
         let peers = self.shared.mesh.peers();
-        let Some((colosseum, _)) = battles::choose(&peers) else { return };
+        let load = |peer: &mesh::PeerInfo| Load::decode(&peer.load).unwrap_or_default();
+        let colosseums = peers.up(Role::Colosseum);
+        let Some(colosseum) = colosseums.min_by_key(|peer| (load(peer).players, load(peer).tick_p99_us / 1_000)) else {
+            return;
+        };
         self.fights.opens_left -= 1;
         self.fights.opening.insert(hunter);
         self.counts.opened.inc();
@@ -279,7 +284,7 @@ impl ZooRules {
         let battle = made_by(estate::transaction::OperationId(op)).0;
         let (island, target) = (real.island(), player);
         let open = BattleOpen { battle, island, place, opener, target, target_node: node };
-        let (shared, handle) = (self.shared.clone(), self.handle.clone());
+        let (shared, handle, colosseum) = (self.shared.clone(), self.handle.clone(), colosseum.record.node.clone());
         self.shared.tasks.spawn(async move {
             let answer = shared.mesh.call(&colosseum, &BATTLE_OPEN, pack(&open)).await;
             if let Err(error) = &answer {
@@ -347,7 +352,8 @@ impl ZooRules {
             self.release(world, now, animal);
         }
         for battle in silent {
-            let Some(node) = battles::ranked(&peers, battle).into_iter().next() else { continue };
+            let colosseums: Vec<NodeId> = peers.up(Role::Colosseum).map(|peer| peer.record.node.clone()).collect();
+            let Some(node) = choose(&battle.to_be_bytes(), &colosseums).cloned() else { continue };
             let (shared, handle) = (self.shared.clone(), self.handle.clone());
             self.shared.tasks.spawn(async move {
                 let answer = shared.mesh.call(&node, &BATTLE_RESUME, pack(&battle)).await;
