@@ -10,5 +10,7 @@ pub mod village;
 pub mod net;
 pub mod processes;
 
+pub mod chaos;
+
 pub mod couchbase;
 pub mod hammer;
