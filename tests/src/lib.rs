@@ -10,6 +10,7 @@ pub mod village;
 pub mod net;
 pub mod processes;
 
+pub mod chaos;
 pub mod freezes;
 
 pub mod couchbase;

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -45,6 +46,8 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(pids)
+            // Ctrl-C is for the test, which ends its processes in order.
+            .process_group(0)
             .spawn()
             .unwrap_or_else(|e| panic!("could not start {name}: {e}"));
         let pid = wait_for(&format!("the process id of {name}"), || {
@@ -68,9 +71,18 @@ impl Process {
 
     /// Its resident memory, in MiB.
     pub fn memory_mib(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("the process's status");
-        let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("its resident memory");
-        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).expect("a number") / 1024.0
+        self.status_mib("VmRSS:").expect("its resident memory")
+    }
+
+    /// Its resident memory without what is mapped from files, in MiB; `None` if it is gone.
+    pub fn own_memory_mib(&self) -> Option<f64> {
+        self.status_mib("RssAnon:")
+    }
+
+    fn status_mib(&self, field: &str) -> Option<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let line = status.lines().find(|line| line.starts_with(field))?;
+        Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
     }
 
     /// Its open descriptors.
@@ -405,8 +417,11 @@ pub fn binary() -> PathBuf {
     if let Some(named) = std::env::var_os("WILDMESH_BIN") {
         return named.into();
     }
-    let test = std::env::current_exe().expect("the test's own path");
-    let beside = test.parent().and_then(Path::parent).expect("target/debug/deps").join("wildmesh");
+    let own = std::env::current_exe().expect("the program's own path");
+    // A test lies in target/debug/deps, a program in target/debug.
+    let folder = own.parent().expect("target/debug or target/debug/deps");
+    let folder = if folder.ends_with("deps") { folder.parent().expect("target/debug") } else { folder };
+    let beside = folder.join("wildmesh");
     assert!(
         beside.exists(),
         "{} is missing: cargo build -p wildmesh-nodes makes it, scripts/test does all",
