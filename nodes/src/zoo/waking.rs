@@ -127,7 +127,8 @@ impl ZooRules {
         tracing::info!(habitat = %id, epoch, "another zoo has taken a habitat over");
         self.dens.sleep(world, &mut self.minds, now, id);
         self.deaths.forget(id);
-        self.unsure.remove(&id);
+        // That they are gone from here is not to be told either: they are another's.
+        self.hush |= self.unsure.remove(&id);
         self.moves.went(id, None);
         let refused = Refused { again: now + CLAIM_AGAIN_MS, pause_ms: CLAIM_AGAIN_MS };
         self.stages.insert(id, Stage::Refused(refused));
@@ -231,7 +232,10 @@ impl ZooRules {
             match self.stages.get(&id) {
                 Some(Stage::Awake(_)) => self.check(id, true),
                 // What was given up is surely not ours.
-                _ => self.let_go(world, now, id),
+                _ => {
+                    self.hush = true;
+                    self.let_go(world, now, id);
+                }
             }
         }
         self.try_again(now);
