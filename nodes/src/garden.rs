@@ -168,7 +168,9 @@ impl Garden {
         match timeout(TAKE_TIMEOUT, self.hand_over()).await {
             Ok(true) => sleep(SETTLE).await,
             Ok(false) => {}
-            Err(_) => tracing::warn!(node = %shared.mesh.me().node, "some land was not taken over in time: it flickers"),
+            Err(_) => {
+                tracing::warn!(node = %shared.mesh.me().node, "some land was not taken over in time: it flickers")
+            }
         }
         shared.closed.send_replace(true);
         let (gone, done) = oneshot::channel();
@@ -185,8 +187,7 @@ impl Garden {
     async fn hand_over(&self) -> bool {
         let shared = &self.shared;
         let ((asked, shown), (highest, epoch)) = (oneshot::channel(), oneshot::channel());
-        if shared.wishes.send(Wish::Leave(asked)).await.is_err()
-            || !self.world.role(GardenInput::Epoch(highest)).await
+        if shared.wishes.send(Wish::Leave(asked)).await.is_err() || !self.world.role(GardenInput::Epoch(highest)).await
         {
             return false;
         }

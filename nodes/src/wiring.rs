@@ -89,6 +89,8 @@ pub struct Setup {
     pub public: Option<String>,
     /// The frontend's set-up.
     pub frontend: frontend::Config,
+    /// The gateway's set-up.
+    pub gateway: gateway::Config,
     /// Where all nodes of this process are counted.
     pub exposition: Exposition,
     /// All randomness of the node's life: secret and new for every life outside simulation.
@@ -236,7 +238,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
                 metrics: metrics.clone(),
                 exposition: setup.exposition,
                 tasks: tasks.clone(),
-                config: gateway::Config::default(),
+                config: setup.gateway,
                 draining: draining.clone(),
                 secret,
             };

@@ -134,6 +134,7 @@ impl Stage {
             door: None,
             public: None,
             frontend: Config::default(),
+            gateway: Default::default(),
             exposition: Exposition::new(),
             secret: [number; 32],
             content: nodes::game::content::Content::bundled(),

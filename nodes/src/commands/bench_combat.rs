@@ -243,6 +243,7 @@ impl Maker {
             door,
             public,
             frontend: FrontendConfig::default(),
+            gateway: Default::default(),
             exposition: self.exposition.clone(),
             secret,
             content: Content::bundled(),

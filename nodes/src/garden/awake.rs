@@ -231,7 +231,8 @@ impl Awake {
         if !self.leavers.is_empty() {
             let peers = self.shared.mesh.peers();
             self.leavers.retain(|life| peers.by_incarnation(*life).is_some());
-            let leaves = |node: &NodeId| peers.get(node).is_some_and(|it| self.leavers.contains(&it.record.incarnation));
+            let leaves =
+                |node: &NodeId| peers.get(node).is_some_and(|it| self.leavers.contains(&it.record.incarnation));
             gardens.retain(|node| !leaves(node));
         }
         gardens

@@ -86,12 +86,7 @@ pub(super) struct GardenRules {
 }
 
 impl GardenRules {
-    pub(super) fn new(
-        me: &NodeRecord,
-        own: OwnLease,
-        lease: watch::Sender<Lease>,
-        things: IntGauge,
-    ) -> GardenRules {
+    pub(super) fn new(me: &NodeRecord, own: OwnLease, lease: watch::Sender<Lease>, things: IntGauge) -> GardenRules {
         let mark = me.node.as_str().bytes().fold(0_u8, |mark, byte| mark.wrapping_mul(31).wrapping_add(byte));
         GardenRules {
             mark: mark.into(),

@@ -130,6 +130,7 @@ impl Village {
                 door: None,
                 public: None,
                 frontend: crate::frontend::Config::default(),
+                gateway: Default::default(),
                 exposition: Exposition::new(),
                 secret: [n as u8 + 1; 32],
                 content: content.clone(),

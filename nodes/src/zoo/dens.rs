@@ -208,8 +208,7 @@ impl Dens {
         }
         let (kept, deaths) = read(state, at.now_s, minds.lore().tuning.heal_per_minute);
         let herd = minds.add_herd(id.island, terrain.clone(), habitat.clone());
-        let mut den =
-            Den { herd, epoch, births: 0, what, terrain: terrain.clone(), deaths, corpses: BTreeSet::new() };
+        let mut den = Den { herd, epoch, births: 0, what, terrain: terrain.clone(), deaths, corpses: BTreeSet::new() };
         den.bury(minds.lore(), at.now_s);
         for index in 0..habitat.animals {
             if den.deaths.contains_key(&index) {

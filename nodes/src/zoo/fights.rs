@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use cartographer::geometry::ObjectId;
 use mesh::calls::Outcome;
-use mesh::{CallError, CallRefusal, Incarnation, IncomingCall, NodeId, Role};
+use mesh::{CallError, CallRefusal, Incarnation, IncomingCall, NodeId};
 use rand::RngCore;
 
 use super::ZooInput;
@@ -16,13 +16,12 @@ use super::dens::{self, set_health};
 use super::moves::Whereabouts;
 use super::rules::ZooRules;
 use super::sights::within_reach;
-use crate::draining::takes_work;
+use crate::battles;
 use crate::game::animal::Animal;
 use crate::game::battle::Battle;
 use crate::game::content::Species;
 use crate::game::minds::Strike;
 use crate::game::{Body, GameWorld, View, kind, made_by, pose};
-use crate::load::Load;
 use crate::methods::animals::{ANIMAL_STRUCK, ANIMAL_WAKE, Struck};
 use crate::methods::living::{
     BATTLE_LEAVE, BATTLE_OPEN, BATTLE_RESUME, BattleLeave, BattleOpen, FIGHTER_FREED, FIGHTER_TAKE, FIGHTER_TOLD,
@@ -30,7 +29,6 @@ use crate::methods::living::{
 };
 use crate::methods::{pack, unpack};
 use crate::protocol::codes;
-use crate::rendezvous::choose;
 
 /// The side of animals.
 const ANIMALS: u8 = 1;
@@ -311,12 +309,7 @@ impl ZooRules {
             return;
         }
         let peers = self.shared.mesh.peers();
-        let load = |peer: &mesh::PeerInfo| Load::decode(&peer.load).unwrap_or_default();
-        let ready = takes_work(&peers, Role::Colosseum);
-        let colosseums = peers.up(Role::Colosseum).filter(|peer| ready.contains(&peer.record.node));
-        let Some(colosseum) = colosseums.min_by_key(|peer| (load(peer).players, load(peer).tick_p99_us / 1_000)) else {
-            return;
-        };
+        let Some((colosseum, _)) = battles::choose(&peers) else { return };
         self.fights.opens_left -= 1;
         self.fights.opening.insert(hunter);
         self.counts.opened.inc();
@@ -324,7 +317,7 @@ impl ZooRules {
         let battle = made_by(estate::transaction::OperationId(op)).0;
         let (island, target) = (real.island(), player);
         let open = BattleOpen { battle, island, place, opener, target, target_node: node };
-        let (shared, handle, colosseum) = (self.shared.clone(), self.handle.clone(), colosseum.record.node.clone());
+        let (shared, handle) = (self.shared.clone(), self.handle.clone());
         self.shared.tasks.spawn(async move {
             let answer = shared.mesh.call(&colosseum, &BATTLE_OPEN, pack(&open)).await;
             if let Err(error) = &answer {
@@ -402,8 +395,7 @@ impl ZooRules {
             self.release(world, now, animal);
         }
         for battle in silent {
-            let colosseums = takes_work(&peers, Role::Colosseum);
-            let Some(node) = choose(&battle.to_be_bytes(), &colosseums).cloned() else { continue };
+            let Some(node) = battles::ranked(&peers, battle).into_iter().next() else { continue };
             let (shared, handle) = (self.shared.clone(), self.handle.clone());
             self.shared.tasks.spawn(async move {
                 let answer = shared.mesh.call(&node, &BATTLE_RESUME, pack(&battle)).await;
@@ -415,7 +407,10 @@ impl ZooRules {
 
     /// The room of a battle in which an animal came to us has been told so, or it is over for the animal.
     pub(super) fn rejoined(&mut self, world: &mut GameWorld, now: u64, animal: ObjectId, battle: u64, over: bool) {
-        if over && self.may_act(animal) && self.fights.fighting.get(&animal).is_some_and(|fighting| fighting.battle == battle) {
+        if over
+            && self.may_act(animal)
+            && self.fights.fighting.get(&animal).is_some_and(|fighting| fighting.battle == battle)
+        {
             self.release(world, now, animal);
         }
     }

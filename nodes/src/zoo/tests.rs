@@ -102,6 +102,7 @@ impl Reserve {
             door: None,
             public: None,
             frontend: crate::frontend::Config::default(),
+            gateway: Default::default(),
             exposition: Exposition::new(),
             secret: [i + 1; 32],
             content: self.content.clone(),
@@ -513,7 +514,10 @@ fn what_is_kept_of_a_habitat_brings_it_back_and_what_cannot_be_read_begins_anew(
     let (without, minds, dens_then) = wake(&state, 5_061, Some(dead));
     assert!(without.get(animal(1)).is_none(), "who was last seen dead is dead");
     let kept = dens_then.state(&without, &minds, Moment { now: 1_000, now_s: 5_061 }, id);
-    assert!(kept["deaths"].as_array().is_some_and(|deaths| deaths.contains(&serde_json::json!([1, 5_061]))), "{kept:?}");
+    assert!(
+        kept["deaths"].as_array().is_some_and(|deaths| deaths.contains(&serde_json::json!([1, 5_061]))),
+        "{kept:?}"
+    );
     // Where a battle or a death was saved, and nothing fresher was seen but the place, they stay.
     let walked = wake(&kept, 5_062, Some(Last { fitness: None, ..seen })).0;
     assert!(walked.get(animal(1)).is_none(), "the dead do not walk");

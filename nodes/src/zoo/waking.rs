@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use cartographer::geometry::ObjectId;
+use mesh::Incarnation;
 use tokio::sync::oneshot;
 
 use super::Claimed;
@@ -17,7 +18,6 @@ use super::rules::{CLAIM_AGAIN_MS, SAVE_MS, SECOND_MS, ZooRules};
 use super::stages::{Awake, Refused, Stage};
 use crate::game::{GameWorld, kind};
 use crate::last_seen;
-use crate::methods::living::BattleJoin;
 use crate::methods::moving::{GHOSTS, Seen};
 use rand::RngCore;
 
@@ -61,8 +61,11 @@ impl ZooRules {
         for (animal, battle) in self.dens.fighters(world, id) {
             self.enter(world, now, animal, battle);
             if let Some(fighter) = self.fighter(world, animal) {
-                let join = BattleJoin { battle, fighter };
-                self.shared.tasks.spawn(rejoin::rejoin(self.shared.clone(), self.handle.clone(), join));
+                let room = world.ghost(ObjectId(battle)).map(|ghost| Incarnation(ghost.publisher()));
+                let peers = self.shared.mesh.peers();
+                let at = room.and_then(|room| Some(peers.by_incarnation(room)?.record.node.clone()));
+                let flow = rejoin::rejoin(self.shared.clone(), self.handle.clone(), battle, at, fighter);
+                self.shared.tasks.spawn(flow);
             }
         }
     }
@@ -79,7 +82,8 @@ impl ZooRules {
         handed: bool,
     ) -> BTreeMap<ObjectId, Last> {
         let animals: Vec<ObjectId> = seen.iter().map(|seen| seen.object).chain(self.objects_of(id)).collect();
-        let look = |animals: &[ObjectId]| last_seen::look(world, now, animals, |publisher| self.sights.offset(publisher));
+        let look =
+            |animals: &[ObjectId]| last_seen::look(world, now, animals, |publisher| self.sights.offset(publisher));
         let own: Vec<Seen> = animals.chunks(GHOSTS).flat_map(look).collect();
         let in_time = |seen: &Seen| epochs.contains(&post_of(seen.epoch)) || planted::is("last_seen_of_any_epoch");
         let counts = |seen: &Seen| seen.view.kind == kind::ANIMAL && in_time(seen);
@@ -99,8 +103,7 @@ impl ZooRules {
     fn objects_of(&self, id: HabitatId) -> Vec<ObjectId> {
         let terrain = self.shared.terrain(id.island);
         let habitat = terrain.as_ref().and_then(|terrain| terrain.habitats().get(usize::from(id.index)));
-        let animal =
-            |index| crate::game::animal::AnimalId { island: id.island, habitat: id.index, index }.object();
+        let animal = |index| crate::game::animal::AnimalId { island: id.island, habitat: id.index, index }.object();
         (0..habitat.map_or(0, |habitat| habitat.animals)).map(animal).collect()
     }
 

@@ -1,6 +1,7 @@
 //! Stories: what happens in the living world, each told in a village of its own (see `tests::village`) and audited at its end.
 
 mod asked_again;
+mod battle_goes_on;
 mod chat;
 mod forgery;
 mod garden_dies;

@@ -125,7 +125,10 @@ fn a_frozen_zoo_that_was_replaced_and_thaws_disturbs_nobody() {
                 ann.look();
                 let goats = ann.seen.named(kind::ANIMAL, "goat");
                 assert_eq!(herd_of(&ann.seen), herd, "round {round}: {}", ann.seen);
-                assert!(goats.iter().all(|goat| goat.publisher != publisher), "round {round}: it acts for what it lost");
+                assert!(
+                    goats.iter().all(|goat| goat.publisher != publisher),
+                    "round {round}: it acts for what it lost"
+                );
                 sleep(LOOK).await;
             }
             village.is_whole().await;

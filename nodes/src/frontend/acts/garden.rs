@@ -262,8 +262,7 @@ async fn lost(mesh: &Mesh, node: &NodeId) {
 
 /// True for what a garden says of the act; false for what the mesh says of the garden.
 fn is_answer(refusal: &CallRefusal) -> bool {
-    let of_the_mesh =
-        [CallRefusal::UNKNOWN_METHOD, CallRefusal::OVERLOADED, CallRefusal::DROPPED, codes::DRAINING];
+    let of_the_mesh = [CallRefusal::UNKNOWN_METHOD, CallRefusal::OVERLOADED, CallRefusal::DROPPED, codes::DRAINING];
     !of_the_mesh.contains(&refusal.code.as_str())
 }
 
