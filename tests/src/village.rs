@@ -314,18 +314,6 @@ impl Village {
         }
     }
 
-    /// Takes a running node out of the village, for a story that has it leave in order while other things happen
-    /// ([`Node::leave`]).
-    pub fn takes_out(&mut self, name: &str) -> Node {
-        self.doors.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
-        self.house(name).node.take().unwrap_or_else(|| panic!("{name} does not run"))
-    }
-
-    /// Cuts a node's way to the store, or mends it.
-    pub fn store_is_away(&self, name: &str, away: bool) {
-        self.houses.get(name).unwrap_or_else(|| panic!("no node is called {name}")).store.unreachable(away);
-    }
-
     /// Kills a node, and starts it again when the directory has forgotten its life.
     pub async fn restart(&mut self, name: &str) {
         self.kill(name);

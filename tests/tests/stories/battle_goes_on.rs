@@ -145,7 +145,7 @@ fn a_battle_whose_colosseum_is_killed_before_it_could_save_goes_on_with_every_wo
     story(plan(900), async |village| {
         let mut fight = Fight::begins(village).await;
         fight.strikes_until("a wound", |_, fight| fight.health < 95).await;
-        village.store_is_away(&fight.colosseum, true);
+        village.loses_store(&fight.colosseum, true);
         let saved = fight.health;
         fight.strikes_until("wounds that are not saved", |_, fight| fight.health + 6 < saved).await;
         village.kill(&fight.colosseum);
