@@ -189,6 +189,8 @@ async fn a_frozen_garden_forgets_what_it_showed_before_it_says_anything() {
     village.until_shown(other, "the tree", |shown| shown.len() == 1).await;
     assert_eq!(village.code(other, 2, ANN, gather(tile)).await, "");
     let now = village.shown(other).await;
+    // Longer than its lease.
+    sleep(Duration::from_secs(6)).await;
     // When it thaws, the documents are out of its reach: it has nothing to show, and what it had is not said again.
     village.stores[keeper].unreachable(true);
     village.garden(keeper).tasks.freeze(false);
