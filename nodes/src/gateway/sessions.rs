@@ -140,9 +140,11 @@ pub async fn get(State(app): State<Arc<App>>, Segment(id): Segment) -> ApiResult
 pub async fn close(State(app): State<Arc<App>>, Segment(id): Segment) -> ApiResult<StatusCode> {
     let session = parse(&id)?;
     let document::Kept { document: mut known, version } = load(&app, session).await?;
-    if !known.closed && lives(&app, &known) {
+    if !known.closed
+        && let Some(frontend) = whoever_ends(&app, &known).await?
+    {
         let close = CloseSession { session, player: ObjectId(known.player) };
-        let done = app.mesh.call(&known.frontend.node, &SESSION_CLOSE, pack(&close)).await;
+        let done = app.mesh.call(&frontend, &SESSION_CLOSE, pack(&close)).await;
         done.map_err(|error| ApiError::failed("asking the frontend to close the session", &error))?;
     }
     known.closed = true;
@@ -153,6 +155,18 @@ pub async fn close(State(app): State<Arc<App>>, Segment(id): Segment) -> ApiResu
         tracing::debug!(%session, %error, "a closed session could not be marked");
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The frontend that is to end a session: the one that has the player, else the one that was chosen for it, else any, so that
+/// nobody comes back to a player whose frontend has died.
+async fn whoever_ends(app: &App, known: &SessionDocument) -> ApiResult<Option<NodeId>> {
+    let found = estate::player::find(app.store(), known.player).await;
+    let player = found.map_err(|error| ApiError::failed("reading the player", &error))?;
+    let owner = player.and_then(|kept| kept.document.owner);
+    let at_home = owner.and_then(|owner| home(app, &owner.node, owner.incarnation));
+    let chosen = || lives(app, known).then(|| known.frontend.node.clone());
+    let any = || app.mesh.peers().up(Role::Frontend).next().map(|peer| peer.record.node.clone());
+    Ok(at_home.or_else(chosen).or_else(any))
 }
 
 fn answer(session: Uuid, known: SessionDocument, state: SessionState) -> SessionAnswer {

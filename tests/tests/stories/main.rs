@@ -11,5 +11,6 @@ mod one_winner;
 mod party;
 mod regrowth;
 mod sinking;
+mod takeover;
 mod trade;
 mod two_districts;
