@@ -9,12 +9,13 @@ pub mod land;
 pub mod person;
 pub mod seen;
 
+mod trouble;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use cartographer::terrain::Terrain;
-use cartographer::world::Faults as PlantedBugs;
 use estate::audit::audit;
 use estate::goods::transfer::{Leg, transfer};
 use estate::goods::{Goods, ItemName, Place, Serial, Unique};
@@ -284,9 +285,9 @@ impl Village {
             door: None,
             public: (house.role == Role::Frontend).then(|| format!("ws://village/{name}")),
             frontend: frontend::Config::default(),
+            gateway: Default::default(),
             exposition: Exposition::new(),
             secret,
-            faults: PlantedBugs::default(),
             content,
             calendar,
             steward,
@@ -311,6 +312,18 @@ impl Village {
             node.tasks.freeze(false);
             node.tasks.stop();
         }
+    }
+
+    /// Takes a running node out of the village, for a story that has it leave in order while other things happen
+    /// ([`Node::leave`]).
+    pub fn takes_out(&mut self, name: &str) -> Node {
+        self.doors.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.house(name).node.take().unwrap_or_else(|| panic!("{name} does not run"))
+    }
+
+    /// Cuts a node's way to the store, or mends it.
+    pub fn store_is_away(&self, name: &str, away: bool) {
+        self.houses.get(name).unwrap_or_else(|| panic!("no node is called {name}")).store.unreachable(away);
     }
 
     /// Kills a node, and starts it again when the directory has forgotten its life.

@@ -83,7 +83,7 @@ impl Seating {
                 if seat.session != *session {
                     return Err(Unseated::Replaced);
                 }
-                if turn.is_some_and(|turn| turn < seat.turn) {
+                if turn.is_some_and(|turn| turn < seat.turn) && !planted::is("resume_not_rotated") {
                     return Err(Unseated::Used);
                 }
                 seat.turn = turn.unwrap_or(seat.turn);

@@ -21,6 +21,7 @@ use crate::bots::{self, BotsConfig, BotsReport};
 use crate::calendar::Calendar;
 use crate::cli::{Up, Wires};
 use crate::frontend::{Config as FrontendConfig, listener};
+use crate::gateway::Config as GatewayConfig;
 use crate::islands;
 use crate::metrics::Exposition;
 use crate::steward::WorldRules;
@@ -49,6 +50,8 @@ pub struct LocalConfig {
     pub frontends: u32,
     /// Each frontend's set-up.
     pub frontend: FrontendConfig,
+    /// The gateway's set-up.
+    pub gateway: GatewayConfig,
     /// Where the gateway serves.
     pub http: SocketAddr,
     /// Where documents lie.
@@ -76,6 +79,7 @@ impl LocalConfig {
         LocalConfig {
             frontends,
             frontend,
+            gateway: GatewayConfig::default(),
             http: SocketAddr::from(([127, 0, 0, 1], 0)),
             store: StoreSpec::Memory,
             wires: Wires::Memory,
@@ -95,6 +99,7 @@ pub async fn run(up: Up) -> Result<()> {
     let config = LocalConfig {
         frontends: up.frontends,
         frontend: FrontendConfig::default(),
+        gateway: up.gateway.config(),
         http: up.http,
         store: up.data,
         wires: up.transport,
@@ -197,9 +202,9 @@ impl LocalMesh {
                 door,
                 public,
                 frontend: config.frontend.clone(),
+                gateway: config.gateway,
                 exposition: exposition.clone(),
                 secret,
-                faults: Default::default(),
                 content: content.clone(),
                 calendar,
                 steward: config.steward.clone(),

@@ -296,7 +296,7 @@ async fn keep(
             }
         }
     };
-    if let Some(Leaving { standing, keeps_seat, .. }) = &leaving {
+    if let Some(Leaving { standing, keeps_seat, .. }) = leaving.as_ref().filter(|_| !planted::is("early_release")) {
         stand(&shared, &mut claimed, *standing);
         if !keeps_seat {
             claimed.document.seat.clear();
@@ -336,6 +336,7 @@ fn stand(shared: &Shared, claimed: &mut Claimed, standing: Standing) {
     document.seat.until_s = shared.calendar.now_s() + SEAT_S;
     (document.island, document.x, document.y) = (island.0, place.x, place.y);
     (document.health, document.floor, document.floor_s) = (health, floor.max(document.floor), floor_s);
+    document.floor = if planted::is("floor_not_kept") { 0 } else { document.floor };
 }
 
 fn count(shared: &Shared, saved: &Result<(), PlayerError>, well: &str) {

@@ -7,7 +7,6 @@
 
 mod commands;
 mod entering;
-mod rejoining;
 mod yielding;
 mod show;
 
@@ -28,7 +27,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Shared;
-use super::acts::{Came, Pace, Room, SeenParty};
+use super::acts::{Came, Pace, SeenParty};
 use super::keeper::{Keeper, Standing};
 use super::operations::Operations;
 use super::people::FighterCall;
@@ -37,6 +36,7 @@ use super::shard::{ClientId, Notice, Order, Sink};
 use super::shards::Shards;
 use super::tickets::SessionId;
 use super::wire::Wire;
+use crate::battles::Found;
 use crate::game::{Body, GameWorld};
 use crate::load::Load;
 use crate::methods::Yielded;
@@ -44,6 +44,7 @@ use crate::methods::living::{Changed, Note, Saying};
 use crate::protocol::{self, Command, TradeState, codes};
 use crate::world_loop::{Input, Rules, TICK_MS};
 use fighting::Fights;
+pub(super) use fighting::UNKNOWN;
 pub(super) use yielding::speed;
 
 /// How long a player without a client stays in the world, waiting for it to come back, in milliseconds.
@@ -107,15 +108,6 @@ pub enum FrontInput {
         /// What its client is told.
         words: (&'static str, &'static str),
     },
-    /// A battle in which a player came in was asked for: where it has the player; or it has not.
-    Rejoined {
-        /// Which player.
-        player: ObjectId,
-        /// Which battle.
-        battle: u64,
-        /// Where.
-        room: Option<Room>,
-    },
     /// A client's connection has ended; its player lingers.
     Detach(ClientId),
     /// A client said something.
@@ -167,12 +159,14 @@ pub enum FrontInput {
     Looked(ObjectId, Looked),
     /// A colosseum says something of a fighter.
     Fighter(FighterCall),
-    /// A battle that was lost was asked for: where it goes on; or it is over.
-    Resumed {
-        /// Which.
+    /// A player has joined its battle again, or it is over.
+    Rejoined {
+        /// Who.
+        player: ObjectId,
+        /// Which battle.
         battle: u64,
-        /// Where.
-        room: Option<Room>,
+        /// Where it goes on.
+        found: Found,
     },
     /// A player is to be put elsewhere.
     Travel {
@@ -321,8 +315,6 @@ pub struct Players {
     pub(super) lease_held: bool,
     /// Who fights.
     pub(super) fighting: BTreeMap<ObjectId, Fights>,
-    /// Battles that are being asked for.
-    resuming: BTreeSet<u64>,
     /// Who is not well, and since when their health has not come back.
     wounded: BTreeMap<ObjectId, u64>,
     /// Who is to be told their bag with the next tick.
@@ -360,7 +352,6 @@ impl Players {
             ticks: 0,
             lease_held: true,
             fighting: BTreeMap::new(),
-            resuming: BTreeSet::new(),
             wounded: BTreeMap::new(),
             bags_due: BTreeSet::new(),
             looking: BTreeMap::new(),
@@ -456,7 +447,6 @@ impl Rules for Players {
             }
             FrontInput::Sure { player, epoch } => self.sure(world, player, epoch),
             FrontInput::Fenced { player, epoch, words } => self.fenced(world, now, player, epoch, words),
-            FrontInput::Rejoined { player, battle, room } => self.rejoined(world, now, player, battle, room),
             FrontInput::Detach(client) => self.detach(now, client),
             FrontInput::Said(client, said) => self.said(world, now, client, said),
             FrontInput::Notices(notices) => {
@@ -481,7 +471,7 @@ impl Rules for Players {
             FrontInput::Noted(note) => self.noted(&note),
             FrontInput::Looked(player, looked) => self.looked(world, now, player, looked),
             FrontInput::Fighter(call) => self.fighter(world, now, call),
-            FrontInput::Resumed { battle, room } => self.resumed(world, now, battle, room),
+            FrontInput::Rejoined { player, battle, found } => self.rejoined(world, now, player, battle, found),
             FrontInput::Travel { player, island, place } => {
                 if self.players.contains_key(&player) {
                     self.travel(world, now, player, island, place);
@@ -517,10 +507,11 @@ impl Rules for Players {
         }
         if self.ticks % CLOCK_TICKS == 1 {
             self.tell_clocks();
-            self.check_rooms(world, now);
+            self.check_rooms(world, now, true);
             self.heal(world, now);
             self.look_at_islands(world, now);
         }
+        self.check_rooms(world, now, false);
         for fenced in &out.fenced {
             if let Some(player) = self.players.get(fenced) {
                 player.keeper.check();
@@ -554,6 +545,7 @@ impl Rules for Players {
     fn load(&self, load: &mut Load) {
         load.players = self.players.len() as u32;
         load.capacity = self.shared.config.capacity;
+        load.expected = self.shared.expected().count(self.shared.mesh.now_ms());
         load.draining |= !self.lease_held;
     }
 }

@@ -167,16 +167,19 @@ impl Sessions {
         {
             return Err(CallRefusal::new("unknown_island", format!("no island {} here", island.0)));
         }
-        let players = shared.metrics.players.get();
-        if players >= i64::from(shared.config.capacity) {
+        let players = shared.metrics.players.get().max(0) as u32;
+        let (now, session) = (shared.mesh.now_ms(), SessionId(open.session.as_u128()));
+        if !shared.expected().expect(now, session, players, shared.config.capacity) {
             return Err(CallRefusal::new(
                 "full",
-                format!("{players} players are here, as many as this frontend takes"),
+                format!("{players} players are here or expected, as many as this frontend takes"),
             ));
         }
         let guest = Guest { player: open.player, island: open.island };
-        let (now, nonce) = (shared.mesh.now_ms(), shared.random());
-        let ticket = shared.book().offer(now, SessionId(open.session.as_u128()), guest, nonce);
+        let ticket = shared.book().offer(now, session, guest, shared.random());
+        if ticket.is_none() {
+            shared.expected().came(session);
+        }
         let ticket = ticket.ok_or_else(|| CallRefusal::new("full", "too many sessions, or this one has been used"))?;
         let url = shared.mesh.me().public.clone().unwrap_or_default();
         Ok(SessionOffer { ticket, url, expires_in_s: (TICKET_TTL_MS / 1000) as u32 })
@@ -327,7 +330,11 @@ impl Sessions {
         let client = NewClient { id: shared.next_client(), sink: hand_over() };
         let id = client.id;
         let arriving = Arriving { player, session, comes, begins, walks: None, battle: 0, client: Some(client) };
-        self.bring_in(arriving).await?;
+        let entered = self.bring_in(arriving).await;
+        if ticket.is_some() {
+            shared.expected().came(session);
+        }
+        entered?;
         used.ticket = None;
         Ok(id)
     }

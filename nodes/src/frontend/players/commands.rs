@@ -59,7 +59,7 @@ impl Players {
             );
         }
         match *command {
-            Command::Walk { .. } if self.is_fighting(world, id) => {
+            Command::Walk { .. } if self.fighting.contains_key(&id) => {
                 refused(codes::IN_BATTLE, "one does not walk about in a battle".to_owned())
             }
             Command::Walk { from, to, speed } => {

@@ -73,9 +73,8 @@ impl Players {
             // What is in the way now stops it here; the refusal means nothing else.
             let _ = world.walk(now, id, place, to, speed);
         }
-        if battle != 0 {
-            self.rejoin_battle(world, now, id, battle);
-        }
+        // A battle that knows nothing of it, or is over, leaves it free.
+        self.rejoin(world, now, id, battle);
         match client {
             Some(client) => self.connect(world, now, id, client),
             None => self.lingering.push_back((now + LINGER_MS, id)),
@@ -97,7 +96,7 @@ impl Players {
         let Some(player) = self.players.get_mut(&id) else { return Attached::Absent(client) };
         let unseated = match turn {
             _ if player.session != session => Some(Unseated::Replaced),
-            turn if turn < player.turn => Some(Unseated::Used),
+            turn if turn < player.turn && !planted::is("resume_not_rotated") => Some(Unseated::Used),
             _ => None,
         };
         if let Some(unseated) = unseated {
