@@ -63,7 +63,7 @@ pub fn rank(candidates: &[Candidate], arrival: &Arrival, home: Option<&NodeId>) 
 /// `None` if it takes nobody.
 fn cost(candidate: &Candidate, arrival: &Arrival) -> Option<f64> {
     let Some(load) = &candidate.load else { return Some(UNKNOWN_COST + f64::from(candidate.sent)) };
-    let players = load.players.saturating_add(candidate.sent);
+    let players = load.players.saturating_add(load.expected).saturating_add(candidate.sent);
     if load.draining || players >= load.capacity {
         return None;
     }

@@ -14,6 +14,7 @@ use mesh::Role;
 
 use crate::bots::{Behaviour, Layout};
 use crate::commands;
+use crate::gateway;
 use crate::wiring::{self, drivers::StoreSpec};
 
 /// A game server for one seamless, lasting world, run by a mesh of equal nodes.
@@ -93,6 +94,9 @@ pub struct Up {
     /// The folder of the game's data files [default: those that come with the program]
     #[arg(long)]
     pub content: Option<PathBuf>,
+    /// How players are let in
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
     /// How islands come and go
     #[command(flatten)]
     pub unstable: UnstableArgs,
@@ -175,9 +179,23 @@ pub struct Node {
     /// The frontend's bounds
     #[command(flatten)]
     pub frontend: FrontendArgs,
+    /// How a gateway lets players in
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
     /// How islands come and go, if this node is elected to look after them
     #[command(flatten)]
     pub unstable: UnstableArgs,
+}
+
+/// How players are let in.
+#[derive(Args, Clone, Debug)]
+pub struct GatewayArgs {
+    /// Players that a district lets in each second, at most; the same on all its gateways
+    #[arg(long, default_value_t = gateway::ADMISSIONS_PER_SECOND, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub admissions_per_second: u32,
+    /// Players who may wait in line, at most; beyond it logins are refused
+    #[arg(long, default_value_t = gateway::QUEUE_MOST as u32)]
+    pub queue_most: u32,
 }
 
 /// The bounds of a frontend.

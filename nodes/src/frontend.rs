@@ -20,6 +20,8 @@ pub mod connection;
 pub mod listener;
 pub mod tickets;
 
+mod expected;
+
 pub mod shard;
 mod shards;
 pub mod socket;
@@ -53,6 +55,7 @@ use crate::owners::MeshOwners;
 use crate::protocol;
 use crate::sent::Sent;
 use crate::world_loop::{self, WorldHandle};
+use expected::Expected;
 use players::{FrontInput, Players};
 use sessions::Sessions;
 use shard::{ClientId, Limits, Shard, ShardCounters};
@@ -94,6 +97,7 @@ pub struct Shared {
     claimant: Claimant,
     publisher: u64,
     book: Mutex<Book>,
+    expected: Mutex<Expected>,
     random: Mutex<StdRng>,
     clients: AtomicU64,
     turns: Vec<Arc<tokio::sync::Mutex<()>>>,
@@ -165,6 +169,7 @@ pub fn start(parts: Parts) -> std::io::Result<Frontend> {
         claimant: Claimant { node: me.node.to_string(), incarnation: me.incarnation.0, claim: 0 },
         publisher: me.incarnation.0,
         book: Mutex::new(Book::new(key)),
+        expected: Mutex::default(),
         random: Mutex::new(random),
         clients: AtomicU64::new(1),
         turns: (0..TURNS).map(|_| Arc::default()).collect(),
@@ -227,6 +232,10 @@ impl Shared {
 
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn expected(&self) -> MutexGuard<'_, Expected> {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn random(&self) -> u64 {

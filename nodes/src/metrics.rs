@@ -169,6 +169,22 @@ impl Metrics {
         self.make.counters(name, help, labels)
     }
 
+    /// Adds a counter that other code keeps, as [`Metrics::gauge`] does.
+    ///
+    /// # Panics
+    /// As [`Metrics::gauge`].
+    pub fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.make.counter(name, help)
+    }
+
+    /// Adds a histogram with these upper bounds that other code keeps, as [`Metrics::gauge`] does.
+    ///
+    /// # Panics
+    /// As [`Metrics::gauge`].
+    pub fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+        self.make.histogram(name, help, buckets)
+    }
+
     fn families(&self) -> Vec<MetricFamily> {
         for hook in self.hooks.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             hook(self);

@@ -10,7 +10,7 @@ mod leaving;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use cartographer::world::{Faults, WorldConfig};
+use cartographer::world::WorldConfig;
 use estate::kinds;
 use estate::store::Store;
 use estate::transaction::Transactions;
@@ -90,12 +90,12 @@ pub struct Setup {
     pub public: Option<String>,
     /// The frontend's set-up.
     pub frontend: frontend::Config,
+    /// The gateway's set-up.
+    pub gateway: gateway::Config,
     /// Where all nodes of this process are counted.
     pub exposition: Exposition,
     /// All randomness of the node's life: secret and new for every life outside simulation.
     pub secret: [u8; 32],
-    /// Planted bugs of the world; none outside tests.
-    pub faults: Faults,
     /// The game's content.
     pub content: Arc<Content>,
     /// What day it is.
@@ -170,8 +170,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
     setup.exposition.add(metrics.clone());
     let draining = Draining::default();
     let (mesh, inbox) = mesh::start(config, setup.transport, setup.directory.clone(), &setup.tasks);
-    let config =
-        WorldConfig { faults: setup.faults, ghost_grace_ms: GHOST_GRACE_MS, ..WorldConfig::new(incarnation.0) };
+    let config = WorldConfig { ghost_grace_ms: GHOST_GRACE_MS, ..WorldConfig::new(incarnation.0) };
     let mut world = GameWorld::new(config);
     let district = District::new(&setup.membership.cluster, &setup.membership.district);
     let islands = setup.islands.of_district(district.name());
@@ -245,7 +244,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
                 metrics: metrics.clone(),
                 exposition: setup.exposition,
                 tasks: tasks.clone(),
-                config: gateway::Config::default(),
+                config: setup.gateway,
                 draining: draining.clone(),
                 secret,
             };

@@ -86,6 +86,12 @@ pub trait Rules: Send + 'static {
         let _ = (world, now_ms, held);
     }
 
+    /// True while it is not known whether what this world holds is still this node's. Then nothing is published, and no
+    /// keyframe told: what others miss meanwhile they find missing and ask for, as after any loss.
+    fn is_silent(&self) -> bool {
+        false
+    }
+
     /// Adds what the role knows to the load that rides in heartbeats.
     fn load(&self, load: &mut Load) {
         let _ = load;
@@ -252,6 +258,7 @@ impl<R: Rules> WorldLoop<R> {
                 self.world.peer_gone(now, incarnation.0);
             }
             Event::Lost { from } => self.world.lost(now, from.0),
+            Event::OwnLeaseLost if planted::is("lease_loss_untold") => {}
             Event::OwnLeaseLost => self.rules.lease(&mut self.world, now, false),
             Event::NameTaken { by } => {
                 tracing::error!(
@@ -287,6 +294,9 @@ impl<R: Rules> WorldLoop<R> {
 
     fn answer(&mut self, call: IncomingCall) {
         let answer = match call.method.as_str() {
+            name if self.rules.is_silent() && [CELLS_ASK.name, CELLS_VERIFY.name].contains(&name) => {
+                Err(CallRefusal::new("silent", "this node is about to learn what is still its own"))
+            }
             name if name == CELLS_ASK.name => unpack::<Vec<Cell>>(&call.body)
                 .map(|cells| pack(&self.world.answer_ask(&cells).into_iter().map(Part).collect::<Vec<_>>())),
             name if name == CELLS_VERIFY.name => {
@@ -328,6 +338,9 @@ impl<R: Rules> WorldLoop<R> {
 
     /// Publishes the tick's frames: one message per block of cells, the frames inside shared with everybody else.
     fn publish(&mut self, out: &TickOutput) {
+        if self.rules.is_silent() {
+            return;
+        }
         let mut blocks: BTreeMap<Block, Vec<Bytes>> = BTreeMap::new();
         for frame in &out.frames {
             self.metrics.frames_published.inc();

@@ -9,12 +9,13 @@ pub mod land;
 pub mod person;
 pub mod seen;
 
+mod trouble;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use cartographer::terrain::Terrain;
-use cartographer::world::Faults as PlantedBugs;
 use estate::audit::audit;
 use estate::goods::transfer::{Leg, transfer};
 use estate::goods::{Goods, ItemName, Place, Serial, Unique};
@@ -287,9 +288,9 @@ impl Village {
             door: None,
             public: (house.role == Role::Frontend).then(|| format!("ws://village/{name}")),
             frontend: frontend::Config::default(),
+            gateway: Default::default(),
             exposition: Exposition::new(),
             secret,
-            faults: PlantedBugs::default(),
             content,
             calendar,
             steward,
@@ -317,6 +318,13 @@ impl Village {
         }
     }
 
+    /// Takes a running node out of the village, for a story that has it leave in order while other things happen
+    /// ([`Node::leave`]).
+    pub fn takes_out(&mut self, name: &str) -> Node {
+        self.doors.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.house(name).node.take().unwrap_or_else(|| panic!("{name} does not run"))
+    }
+
     /// Has a node empty itself and leave; done when it is gone. The story goes on beside it (`tokio::join!`).
     pub fn drains(&mut self, name: &str) -> impl Future<Output = ()> + use<> {
         let (doors, name) = (self.doors.clone(), name.to_owned());
@@ -334,9 +342,9 @@ impl Village {
         self.drains(name).await;
     }
 
-    /// Takes the store away from one node, or gives it back.
-    pub fn store_of(&mut self, name: &str, away: bool) {
-        self.house(name).store.unreachable(away);
+    /// Cuts a node's way to the store, or mends it.
+    pub fn store_is_away(&self, name: &str, away: bool) {
+        self.houses.get(name).unwrap_or_else(|| panic!("no node is called {name}")).store.unreachable(away);
     }
 
     /// Kills a node, and starts it again when the directory has forgotten its life.

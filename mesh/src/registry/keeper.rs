@@ -290,6 +290,8 @@ impl Keeper {
         // Two tries fit between the time of a renewal and the end of what the last one allows.
         let patience = (self.ttl / (RENEWALS + 1)).min(CALL_DEADLINE);
         let kept = self.attend(timeout(patience, async move { directory.keep_alive(lease.id).await })).await;
+        let (kept, sent) =
+            if planted::is("lease_counted_from_reply") { (Ok(Ok(())), Instant::now()) } else { (kept, sent) };
         match kept {
             Ok(Ok(())) => {
                 self.lease = Some(Lease { id: lease.id, sent });

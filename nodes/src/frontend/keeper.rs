@@ -286,7 +286,7 @@ async fn keep(
             }
         }
     };
-    if let Some(Leaving { standing, .. }) = &leaving {
+    if let Some(Leaving { standing, .. }) = leaving.as_ref().filter(|_| !planted::is("early_release")) {
         stand(&mut claimed, *standing);
     }
     let mut released = release(&shared, store, &mut claimed).await;
@@ -321,6 +321,7 @@ fn stand(claimed: &mut Claimed, standing: Standing) {
     let (document, Standing { island, place, health, floor, floor_s }) = (&mut claimed.document, standing);
     (document.island, document.x, document.y) = (island.0, place.x, place.y);
     (document.health, document.floor, document.floor_s) = (health, floor.max(document.floor), floor_s);
+    document.floor = if planted::is("floor_not_kept") { 0 } else { document.floor };
 }
 
 fn count(shared: &Shared, saved: &Result<(), PlayerError>, well: &str) {

@@ -158,7 +158,7 @@ impl Operations {
         if number >= self.claim.1 {
             return Judged::Stale("the number is not of this session: begin with first_operation");
         }
-        if number < self.floor(now_ms) {
+        if number < self.floor(now_ms) && !planted::is("floor_not_kept") {
             return Judged::Stale("the number is too old: what became of it is not known any more");
         }
         let asked = digest(act);

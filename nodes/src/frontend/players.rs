@@ -27,7 +27,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Shared;
-use super::acts::{Came, Pace, Room, SeenParty};
+use super::acts::{Came, Pace, SeenParty};
 use super::keeper::{Keeper, Standing};
 use super::operations::Operations;
 use super::people::FighterCall;
@@ -35,6 +35,7 @@ use super::shard::{ClientId, Notice, Order, Sink};
 use super::shards::Shards;
 use super::tickets::SessionId;
 use super::wire::Wire;
+use crate::battles::Found;
 use crate::game::{Body, GameWorld};
 use crate::load::Load;
 use crate::methods::living::{Changed, Note, Saying};
@@ -42,6 +43,8 @@ use crate::protocol::{self, Command, TradeState, codes};
 use crate::world_loop::{Input, Rules, TICK_MS};
 use fighting::Fights;
 use moving::{MoveInput, Moves};
+
+pub(super) use fighting::UNKNOWN;
 
 /// How long a player without a client stays in the world, waiting for it to come back, in milliseconds.
 pub const LINGER_MS: u64 = 30_000;
@@ -122,12 +125,14 @@ pub enum FrontInput {
     Looked(ObjectId, Looked),
     /// A colosseum says something of a fighter.
     Fighter(FighterCall),
-    /// A battle that was lost was asked for: where it goes on; or it is over.
-    Resumed {
-        /// Which.
+    /// A player has joined its battle again, or it is over.
+    Rejoined {
+        /// Who.
+        player: ObjectId,
+        /// Which battle.
         battle: u64,
-        /// Where.
-        room: Option<Room>,
+        /// Where it goes on.
+        found: Found,
     },
     /// A player is to be put elsewhere.
     Travel {
@@ -262,8 +267,6 @@ pub struct Players {
     pub(super) lease_held: bool,
     /// Who fights.
     pub(super) fighting: BTreeMap<ObjectId, Fights>,
-    /// Battles that are being asked for.
-    resuming: BTreeSet<u64>,
     /// Who is not well, and since when their health has not come back.
     wounded: BTreeMap<ObjectId, u64>,
     /// Who is to be told their bag with the next tick.
@@ -303,7 +306,6 @@ impl Players {
             ticks: 0,
             lease_held: true,
             fighting: BTreeMap::new(),
-            resuming: BTreeSet::new(),
             wounded: BTreeMap::new(),
             bags_due: BTreeSet::new(),
             looking: BTreeMap::new(),
@@ -399,7 +401,7 @@ impl Rules for Players {
             FrontInput::Noted(note) => self.noted(&note),
             FrontInput::Looked(player, looked) => self.looked(world, now, player, looked),
             FrontInput::Fighter(call) => self.fighter(world, now, call),
-            FrontInput::Resumed { battle, room } => self.resumed(world, now, battle, room),
+            FrontInput::Rejoined { player, battle, found } => self.rejoined(world, now, player, battle, found),
             FrontInput::Travel { player, island, place } => {
                 if self.players.contains_key(&player) {
                     self.travel(world, now, player, island, place);
@@ -437,10 +439,11 @@ impl Rules for Players {
         }
         if self.ticks % CLOCK_TICKS == 1 {
             self.tell_clocks();
-            self.check_rooms(world, now);
+            self.check_rooms(world, now, true);
             self.heal(world, now);
             self.look_at_islands(world, now);
         }
+        self.check_rooms(world, now, false);
         for fenced in &out.fenced {
             if let Some(player) = self.players.get(fenced) {
                 player.keeper.check();
@@ -474,6 +477,7 @@ impl Rules for Players {
     fn load(&self, load: &mut Load) {
         load.players = self.players.len() as u32;
         load.capacity = self.shared.config.capacity;
+        load.expected = self.shared.expected().count(self.shared.mesh.now_ms());
         load.draining |= !self.lease_held;
     }
 }

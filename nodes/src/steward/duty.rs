@@ -20,13 +20,13 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::births::Births;
 use super::book::{self, BookDocument};
-use super::election::{self, Term};
 use super::office::Office;
 use super::pauses::Pauses;
 use super::planner::{Planner, Seen, Situation, Template, What, end_of_life};
 use super::{WorldRules, clearing};
 use crate::calendar::Calendar;
 use crate::draining::Draining;
+use crate::election::{self, Term};
 use crate::game::grounds::Terrains;
 use crate::islands::Archipelago;
 use crate::islands::record::{self, ISLAND_LIMIT, IslandKind, IslandRecord, IslandState};
@@ -34,11 +34,14 @@ use crate::methods::{ISLANDS_COUNT, unpack};
 use crate::owners::MeshOwners;
 use crate::world_loop::WorldReport;
 
-/// How often a node that is not the steward looks whether there is one.
+/// How often a node that is not the steward looks whether there is one, should the directory not tell it.
 const STAND_EVERY: Duration = Duration::from_secs(2);
 
+/// The least pause before a node stands for election, so that one that cannot win does not ask without end.
+const STAND_PAUSE: Duration = Duration::from_millis(100);
+
 /// Nodes are spread by up to this, so that not all stand in the same moment.
-const SPREAD_MS: u64 = 500;
+const SPREAD_MS: u64 = 250;
 
 /// The least number of an island that comes and goes: those of packages are small.
 const FIRST_NUMBER: u32 = 1 << 20;
@@ -91,13 +94,16 @@ pub async fn serve(parts: Parts) {
     }
     let mut resign = parts.resign.clone();
     let spread = Duration::from_millis(parts.mesh.me().incarnation.0 % SPREAD_MS);
-    let key = election::key(&parts.district);
+    let key = election::key(&parts.district, "steward");
     let mut duty = Duty::new(parts);
     loop {
         tokio::select! {
             biased;
             () = resigned(&mut resign) => return,
-            () = sleep(STAND_EVERY + spread) => {}
+            () = async {
+                election::vacancy(&*duty.parts.directory, &key, STAND_EVERY).await;
+                sleep(STAND_PAUSE + spread).await;
+            } => {}
         }
         if !duty.parts.mesh.lease().holds() || duty.parts.draining.has_begun() {
             continue;

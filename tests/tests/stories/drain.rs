@@ -248,11 +248,11 @@ fn a_frontend_whose_store_is_away_while_it_is_emptied_loses_nobody() {
         ann.arrives("frontend-1").await;
         bob.arrives("frontend-1").await;
         ann.walks_to(36, 33).await;
-        village.store_of("frontend-1", true);
+        village.store_is_away("frontend-1", true);
         let drained = village.drains("frontend-1");
         let back = async {
             sleep(Duration::from_secs(8)).await;
-            village.store_of("frontend-1", false);
+            village.store_is_away("frontend-1", false);
         };
         let follow = async {
             tokio::join!(ann.comes_along(), bob.comes_along());
