@@ -367,24 +367,3 @@ impl Drop for UsedTicket<'_> {
         }
     }
 }
-
-/// STUB until `sessions` delivers.
-pub struct Arriving;
-
-impl Arriving {
-    pub(super) fn moved(_moved: &crate::methods::moving::Moved) -> Arriving {
-        Arriving
-    }
-}
-
-impl Sessions {
-    pub(super) async fn bring_in(&self, _arriving: Arriving) -> Result<String, Farewell> {
-        Err(Farewell::new("unavailable", "stub"))
-    }
-}
-
-impl Shared {
-    pub(super) fn resume_token(&self, _session: SessionId, _player: ObjectId, _turn: u64) -> String {
-        String::new()
-    }
-}
