@@ -36,6 +36,9 @@ const LOOK: Duration = Duration::from_millis(50);
 /// After so long without news a document is read again whose owner is waited for, and the owner asked again.
 const AGAIN: Duration = Duration::from_secs(2);
 
+/// How long a keeper here is waited for that is releasing what is to be claimed: within the deadlines of calls.
+const RELEASING: Duration = Duration::from_millis(1_500);
+
 const _: () = assert!(LOOK.as_millis() < LOOK_EVERY.as_millis() && LOOK_EVERY.as_millis() < AGAIN.as_millis());
 
 /// A player that was claimed, and what its document does not say.
@@ -66,12 +69,17 @@ impl Sessions {
         wanted: impl Fn() -> bool + Sync,
     ) -> Result<Taken, Farewell> {
         let (shared, id) = (&self.shared, arriving.player);
+        // Its last place and steps are only there.
+        if !self.is_released(id).await {
+            let text = "the player's document cannot be saved at the moment: try again";
+            return Err(Farewell::new(codes::UNAVAILABLE, text));
+        }
         let me = Claimant { claim: shared.random(), ..shared.claimant.clone() };
         let seating = self.seating(arriving);
         let until = Instant::now() + shared.lease_ttl + SLACK;
         let mut gone: BTreeSet<(String, u64)> = BTreeSet::new();
         let (mut glance, mut yielded) = (None, Yielded::default());
-        let (mut failures, mut in_doubt) = (0, false);
+        let (mut failures, mut in_doubt, mut yields) = (0, false, 0);
         let why = loop {
             let is_gone = |owner: &Owner| gone.contains(&(owner.node.clone(), owner.incarnation));
             // The semaphore is never closed.
@@ -86,7 +94,17 @@ impl Sessions {
                 Ok(Claim::Missing) => return Err(Farewell::new(codes::UNAVAILABLE, "no such player")),
                 Ok(Claim::Unseated(why)) => return Err(why.into()),
                 Ok(Claim::HeldBy(owner)) => match self.wait_for(&owner, arriving, until, &wanted).await? {
-                    Waited::Yielded(told) => yielded = told,
+                    Waited::Yielded(told) => {
+                        if told != Yielded::default() {
+                            yielded = told;
+                        }
+                        // It may say so of a document that it cannot release for the moment.
+                        sleep(LOOK * yields).await;
+                        yields += 1;
+                        if Instant::now() >= until {
+                            break format!("{} does not release this player", owner.node);
+                        }
+                    }
                     Waited::Gone => {
                         glance = shared.glances.at(id, Epoch(owner.epoch)).await;
                         gone.insert((owner.node, owner.incarnation));
@@ -112,6 +130,18 @@ impl Sessions {
         }
         tracing::warn!(player = id.0, why, "could not claim a player");
         Err(Farewell::new(codes::UNAVAILABLE, format!("the player could not be claimed: {why}")))
+    }
+
+    /// Waits until no keeper here has the document of a player that has left; false if that takes too long.
+    pub(super) async fn is_released(&self, player: ObjectId) -> bool {
+        let until = Instant::now() + RELEASING;
+        while self.shared.keepers.has(player) {
+            if Instant::now() >= until {
+                return false;
+            }
+            sleep(LOOK).await;
+        }
+        true
     }
 
     /// How a player's seat is taken.

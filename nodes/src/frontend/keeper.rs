@@ -40,7 +40,7 @@ const LAST_SAVES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// The pause before the last save is tried on, after all the tries for which somebody waits.
-const PAUSE_LATER: Duration = Duration::from_secs(30);
+const PAUSE_LATER: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 enum Order {

@@ -95,11 +95,13 @@ impl Sessions {
             }
             let moves = stream::iter(roll).map(|stays| self.send_away(stays, None));
             let came: Vec<Move> = moves.buffer_unordered(MOVES_AT_ONCE).collect().await;
-            if came.iter().any(|it| *it != Move::Stayed) {
+            // Those who go by another way, or may not go now, say nothing about whether anybody takes players.
+            if came.iter().any(|it| !matches!(it, Move::Stayed | Move::Gone)) {
                 alone = None;
                 continue;
             }
-            if alone.get_or_insert_with(Instant::now).elapsed() >= NOBODY_PATIENCE {
+            let unwanted = came.iter().all(|it| *it == Move::Stayed);
+            if unwanted && alone.get_or_insert_with(Instant::now).elapsed() >= NOBODY_PATIENCE {
                 tracing::warn!(players = came.len(), "no frontend takes these players: they are saved and let go");
                 return;
             }

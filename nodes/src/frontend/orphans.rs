@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use cartographer::geometry::ObjectId;
 use estate::player::{self, Claim, Claimant, Seat, Seating};
+use estate::transaction::Owners;
 use mesh::{CallRefusal, NodeId};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::keeper::Keeper;
@@ -27,12 +28,6 @@ const LOOKS: [Duration; 4] =
 
 /// How often in all it is looked at while the store does not answer; then only a step that comes for it finds it.
 const LOOKS_MOST: usize = 64;
-
-/// How long a keeper here is waited for that is releasing what is to be claimed.
-const RELEASING: Duration = Duration::from_secs(1);
-
-/// The pause between two looks at it.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// The players whose documents have keepers here, also such as are still releasing.
 #[derive(Clone, Default)]
@@ -111,7 +106,8 @@ impl Sessions {
     pub(super) async fn adopt(&self, player: ObjectId) -> Option<bool> {
         let shared = &self.shared;
         let turn = shared.turn(player);
-        let _turn = turn.lock().await;
+        // Whoever has the lock claims it, or looks after it.
+        let Ok(_turn) = turn.try_lock() else { return None };
         if shared.keepers.has(player) {
             return Some(true);
         }
@@ -135,17 +131,18 @@ impl Sessions {
     /// Empties the seat of a player that is not here, if this session sits in it: whoever holds the player is told to.
     pub(super) async fn clear_seat(&self, player: ObjectId, session: SessionId) -> Result<(), CallRefusal> {
         let shared = &self.shared;
-        let until = Instant::now() + RELEASING;
-        while shared.keepers.has(player) && Instant::now() < until {
-            sleep(PAUSE).await;
-        }
         let busy = |text: String| CallRefusal::new(codes::UNAVAILABLE, text);
-        if shared.keepers.has(player) {
+        if !self.is_released(player).await {
             return Err(busy("the player's document is being released".to_owned()));
         }
         let back = Seating::Back { session: Seat::name(session.0), turn: None, now_s: 0 };
         let me = Claimant { claim: shared.random(), ..shared.claimant.clone() };
-        let claim = player::claim(shared.store(), player.0, &me, &back, |_| false).await;
+        let mut claim = player::claim(shared.store(), player.0, &me, &back, |_| false).await;
+        if let Ok(Claim::HeldBy(dead)) = claim.clone()
+            && Owners::is_gone(&*shared.owners, &dead).await
+        {
+            claim = player::claim(shared.store(), player.0, &me, &back, |owner| *owner == dead).await;
+        }
         match claim {
             Ok(Claim::Claimed(mut claimed)) => {
                 claimed.document.seat.clear();

@@ -7,7 +7,6 @@
 
 mod commands;
 mod entering;
-mod rejoining;
 mod yielding;
 mod show;
 
@@ -111,15 +110,6 @@ pub enum FrontInput {
         epoch: Epoch,
         /// What its client is told.
         words: (&'static str, &'static str),
-    },
-    /// A battle in which a player came in was asked for: where it has the player; or it has not.
-    Rejoined {
-        /// Which player.
-        player: ObjectId,
-        /// Which battle.
-        battle: u64,
-        /// Where.
-        room: Option<Room>,
     },
     /// A client's connection has ended; its player lingers.
     Detach(ClientId),
@@ -467,7 +457,6 @@ impl Rules for Players {
             }
             FrontInput::Sure { player, epoch } => self.sure(world, player, epoch),
             FrontInput::Fenced { player, epoch, words } => self.fenced(world, now, player, epoch, words),
-            FrontInput::Rejoined { player, battle, room } => self.rejoined(world, now, player, battle, room),
             FrontInput::Detach(client) => self.detach(now, client),
             FrontInput::Said(client, said) => self.said(world, now, client, said),
             FrontInput::Notices(notices) => {

@@ -40,7 +40,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the flow of a player that comes in is waited for when it is to leave: well within the deadlines of the calls that
 /// ask for it.
-const TURN_TIMEOUT: Duration = Duration::from_millis(1_500);
+const TURN_TIMEOUT: Duration = Duration::from_millis(1_000);
 
 /// How long farewells may take to reach their sockets: the tick that brings them, and one more.
 const LAST_WORDS: Duration = Duration::from_millis(2 * TICK_MS);
@@ -223,7 +223,7 @@ impl Sessions {
     async fn yield_to(&self, wanted: &YieldSession) -> Result<Yielded, CallRefusal> {
         let YieldSession { player, session, turn } = *wanted;
         let lock = self.shared.turn(player);
-        let _turn = tokio::time::timeout(TURN_TIMEOUT, lock.lock()).await;
+        let turn_of_it = tokio::time::timeout(TURN_TIMEOUT, lock.lock()).await;
         let stopping = || CallRefusal::new(codes::UNAVAILABLE, "this frontend is stopping");
         let (reply, said) = oneshot::channel();
         let session = SessionId(session.as_u128());
@@ -236,7 +236,14 @@ impl Sessions {
                 let _ = tokio::time::timeout(CLOSE_TIMEOUT, released).await;
                 Ok(yielded)
             }
-            Ok(None) => Ok(Yielded::default()),
+            Ok(None) => {
+                drop(turn_of_it);
+                // Whoever asks believes that it is ours: it is being released, or was claimed without our knowing.
+                if self.is_released(player).await && self.adopt(player).await == Some(true) {
+                    self.is_released(player).await;
+                }
+                Ok(Yielded::default())
+            }
             Err(farewell) => Err(CallRefusal::new(farewell.code, farewell.text)),
         }
     }

@@ -76,7 +76,7 @@ impl Players {
             let _ = world.walk(now, id, place, to, speed);
         }
         if battle != 0 {
-            self.rejoin_battle(world, now, id, battle);
+            self.rejoin(world, now, id, battle);
         }
         match client {
             Some(client) => self.connect(world, now, id, client),
