@@ -258,8 +258,9 @@ impl Bot {
         let same = (0..SAME_FRONTEND_TRIES).map(|_| (Way::Resumed, self.connection.url(), SAME_FRONTEND_DEADLINE));
         let others = self.welcome.fallbacks.iter().map(|url| (Way::Fallback, url.as_str(), CONNECT_DEADLINE));
         let others = std::iter::repeat_n(others, FALLBACK_ROUNDS as usize).flatten();
+        let ways: Vec<(Way, &str, Duration)> = same.chain(others).collect();
         let mut unwilling = None;
-        for (way, url, deadline) in same.chain(others) {
+        for (way, url, deadline) in ways {
             if unwilling == Some(url) {
                 continue;
             }
