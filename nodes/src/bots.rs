@@ -29,7 +29,7 @@ use mesh::tasks::Tasks;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep};
 
-pub use report::{BotsReport, ErrorKind, Percentiles, SettleReport};
+pub use report::{BotsReport, ErrorKind, Gaps, Percentiles, SettleReport};
 use shared::Shared;
 
 use crate::client::{ClientError, Gateway, rest::Island};

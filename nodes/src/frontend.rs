@@ -18,6 +18,8 @@ pub mod operations;
 pub mod people;
 pub mod sail;
 
+pub mod moving;
+
 pub mod connection;
 pub mod listener;
 pub mod tickets;
@@ -56,6 +58,7 @@ use crate::islands::Archipelago;
 use crate::metrics::Metrics;
 use crate::owners::MeshOwners;
 use crate::protocol;
+use crate::sent::Sent;
 use crate::world_loop::{self, WorldHandle};
 use arriving::Glances;
 use expected::Expected;
@@ -123,6 +126,8 @@ pub struct Shared {
     directory: Arc<dyn Directory>,
     district: District,
     draining: Draining,
+    /// Where players were sent of late.
+    sent: Sent,
 }
 
 /// What a frontend is made from.
@@ -201,6 +206,7 @@ pub fn start(parts: Parts) -> std::io::Result<Frontend> {
         keepers: Keepers::default(),
         glances,
         draining: draining.clone(),
+        sent: Sent::default(),
         content,
         calendar,
         directory,
@@ -246,6 +252,7 @@ pub fn start(parts: Parts) -> std::io::Result<Frontend> {
         rise(&m.client_frames_dropped, &counted.skipped);
     });
     let sessions = Sessions { shared, world: world.clone() };
+    tasks.spawn(moving::rebalance::run(sessions.clone()));
     tasks.spawn(arriving::look_around(sessions.clone(), glanced));
     tasks.spawn(orphans::look_after(sessions.clone(), orphaned));
     Ok(Frontend { sessions, world, counters })

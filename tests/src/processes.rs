@@ -218,6 +218,42 @@ impl RealCluster {
         }
     }
 
+    /// Tells a node to leave by SIGTERM, waits until its process has ended, and starts it again. How long it took to leave.
+    ///
+    /// # Panics
+    /// If it does not leave in order, or not within [`PATIENCE`].
+    pub fn replace_node(&mut self, i: usize) -> Duration {
+        let began = Instant::now();
+        if let Some(node) = &self.nodes[i] {
+            node.signal("TERM");
+        }
+        self.until_left(i);
+        let took = began.elapsed();
+        self.start_node(i);
+        took
+    }
+
+    /// Waits until the process of a node that was told to leave has ended in order, and forgets it.
+    ///
+    /// # Panics
+    /// If it does not, or not within [`PATIENCE`].
+    pub fn until_left(&mut self, i: usize) {
+        let Some(node) = self.nodes[i].take() else { return };
+        wait_for(&format!("{} to leave", node.name), || (!node.alive()).then_some(()));
+        let log = self.log_of(&node.name);
+        assert!(log.contains("has left"), "{} did not leave in order:\n{log}", node.name);
+    }
+
+    /// `wildmesh drain` on the host outside: its exit code and what it printed as its result.
+    pub fn drain(&self, node: &str, more: &[&str]) -> (Option<i32>, Value) {
+        let etcd = self.etcd_url();
+        let output = self.outside_command(&[&["drain", node, "--etcd", &etcd, "--json"][..], more].concat()).output();
+        let output = output.expect("wildmesh drain");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let result = text.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or(Value::Null);
+        (output.status.code(), result)
+    }
+
     /// The gateway's address.
     pub fn gateway(&self) -> String {
         format!("http://{}:8080", self.net.host(1).address)

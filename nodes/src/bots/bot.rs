@@ -67,6 +67,10 @@ struct Bot {
     home: bool,
     /// What lives its life, if it does more than walk.
     settler: Option<Settler>,
+    /// When it last heard anything.
+    heard: Instant,
+    /// It follows a redirect, and has heard nothing since then.
+    silent: Option<Instant>,
 }
 
 /// Why playing ended.
@@ -129,6 +133,8 @@ impl Bot {
             pending: None,
             timing: play::Timing::new(now),
             home: false,
+            heard: now,
+            silent: None,
         };
         bot.settle(welcome, now);
         let offset = bot.walker.below(1000);
@@ -173,7 +179,10 @@ impl Bot {
             self.shared.tally().report.connected -= 1;
             let back = match end {
                 End::Stopped => return self.connection.close().await,
-                End::Redirected { url, token } => self.follow(&url, &token).await,
+                End::Redirected { url, token } => {
+                    self.silent = Some(self.heard);
+                    self.follow(&url, &token).await
+                }
                 End::Lost(error) => self.come_back(error).await,
             };
             match back {
@@ -249,8 +258,9 @@ impl Bot {
         let same = (0..SAME_FRONTEND_TRIES).map(|_| (Way::Resumed, self.connection.url(), SAME_FRONTEND_DEADLINE));
         let others = self.welcome.fallbacks.iter().map(|url| (Way::Fallback, url.as_str(), CONNECT_DEADLINE));
         let others = std::iter::repeat_n(others, FALLBACK_ROUNDS as usize).flatten();
+        let ways: Vec<(Way, &str, Duration)> = same.chain(others).collect();
         let mut unwilling = None;
-        for (way, url, deadline) in same.chain(others) {
+        for (way, url, deadline) in ways {
             if unwilling == Some(url) {
                 continue;
             }

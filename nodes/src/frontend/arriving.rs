@@ -270,7 +270,11 @@ impl Sessions {
             _ => 0,
         });
         let battle = [arriving.battle, yielded.battle, fights].into_iter().find(|battle| *battle != 0 && here);
-        let turn = document.seat.turn.saturating_add(1);
+        let turn = match arriving.comes {
+            // Its client may have no later token than the one with which it played before it was moved.
+            Comes::Moved => document.seat.turn,
+            Comes::Anew | Comes::Back { .. } => document.seat.turn.saturating_add(1),
+        };
         let (reply, joined) = oneshot::channel();
         let join = Join {
             player: arriving.player,

@@ -45,6 +45,11 @@ impl Keepers {
         self.lock().contains_key(&player)
     }
 
+    /// Whether no document has a keeper here.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ObjectId, usize>> {
         // Whole after a panic elsewhere: each change is one of a number.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -119,12 +119,15 @@ pub struct Sessions {
 #[async_trait]
 impl Answers for Sessions {
     fn takes(&self, family: &str) -> bool {
-        family == "session" || people::FAMILIES.contains(&family)
+        family == "session" || family == "moving" || people::FAMILIES.contains(&family)
     }
 
     async fn answer(&self, call: IncomingCall) {
         if people::FAMILIES.iter().any(|family| call.method.starts_with(family)) {
             return people::answer(self, call).await;
+        }
+        if call.method.starts_with("moving.") {
+            return self.answer_moving(call).await;
         }
         let answer = if call.method == SESSION_OPEN.name {
             unpack::<OpenSession>(&call.body).and_then(|open| self.open(&open)).map(|offer| pack(&offer))

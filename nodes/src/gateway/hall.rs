@@ -13,7 +13,7 @@ use mesh::{CallError, NodeId, PeerState, Role};
 use serde_json::Map;
 
 use super::App;
-use super::choose::{self, Arrival, Candidate};
+use crate::choose::{self, Arrival, Candidate};
 use super::edge::REQUEST_TIMEOUT;
 use super::queue::Waiting;
 use super::queue::doorkeeper::{Frontends, Refused};

@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use super::duty::{Duty, Parts};
 use super::{WorldRules, book};
 use crate::calendar::Calendar;
+use crate::draining::Draining;
 use crate::election;
 use crate::game::grounds::Terrains;
 use crate::islands::record::{self, IslandKind, IslandState};
@@ -94,7 +95,20 @@ impl Stage {
         let estate = Arc::new(Transactions::new(Arc::new(self.store.client()), kinds, owners.clone(), life));
         let report = watch::channel(Arc::default()).1;
         let (district, calendar) = (self.district.clone(), self.calendar);
-        Parts { mesh, directory, district, estate, owners, islands, report, calendar, lease_ttl_s: 5, rules }
+        Parts {
+            mesh,
+            directory,
+            district,
+            estate,
+            owners,
+            islands,
+            report,
+            calendar,
+            lease_ttl_s: 5,
+            rules,
+            draining: Draining::default(),
+            resign: watch::channel(false).1,
+        }
     }
 
     /// An archipelago that follows the directory.

@@ -95,6 +95,10 @@ impl Bot {
 
     async fn receive(&mut self, incoming: Incoming) -> Result<Option<End>, ClientError> {
         let now = Instant::now();
+        self.heard = now;
+        if let Some(since) = self.silent.take() {
+            self.shared.tally().gap.saturating_record(now.saturating_duration_since(since).as_micros() as u64);
+        }
         match incoming {
             Incoming::Frame(bytes) => {
                 let frame = self.shared.frames().decode(&bytes)?;

@@ -50,6 +50,11 @@ impl Players {
         Ok(Some((yielded, released)))
     }
 
+    /// Whether a player is in a battle, or about to be told so by its room.
+    pub(super) fn is_fighting(&self, world: &GameWorld, id: ObjectId) -> bool {
+        self.fighting.contains_key(&id) || battle(world, id) != 0
+    }
+
     /// The document of a player says that it is still ours.
     pub(super) fn sure(&mut self, world: &GameWorld, id: ObjectId, epoch: Epoch) {
         if let Some(player) = self.players.get_mut(&id)
