@@ -215,7 +215,7 @@ pub struct FrontendArgs {
 /// `wildmesh bots`
 #[derive(Args, Debug)]
 pub struct Bots {
-    /// A gateway
+    /// A gateway, or several separated by commas: the next is asked when one does not answer
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     pub gateway: String,
     /// How many
@@ -233,6 +233,13 @@ pub struct Bots {
     /// What their ways and names are drawn from
     #[arg(long)]
     pub seed: Option<u64>,
+    /// How long they may take at the end (or when told to stop) to finish what they have begun and compare their accounts with
+    /// what they are told, in seconds
+    #[arg(long, default_value_t = 0)]
+    pub settle_up: u64,
+    /// Write a line for every event to this file: milliseconds since 1970, bot, event, detail, separated by tabs
+    #[arg(long)]
+    pub timeline: Option<PathBuf>,
     /// Print the report as JSON on the last line
     #[arg(long)]
     pub json: bool,

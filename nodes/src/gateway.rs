@@ -77,14 +77,14 @@ use server::Server;
 /// How long requests under way may take to finish when the gateway is shut down.
 const SHUT_DOWN_PATIENCE: Duration = edge::REQUEST_TIMEOUT;
 
-/// How long a gateway that is being drained goes on serving while it says so: longer than balancers and clients take between
-/// two looks at its health.
-const GRACE: Duration = Duration::from_secs(4);
 /// Players let in each second, at most, unless told otherwise.
 pub const ADMISSIONS_PER_SECOND: u32 = 250;
 
 /// Players who may wait, at most, unless told otherwise.
 pub const QUEUE_MOST: usize = 100_000;
+/// How long a gateway that is being drained goes on serving while it says so: longer than balancers and clients take between
+/// two looks at its health.
+const GRACE: Duration = Duration::from_secs(4);
 
 /// How a gateway is set up.
 #[derive(Clone, Copy, Debug)]

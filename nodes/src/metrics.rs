@@ -125,8 +125,16 @@ impl Metrics {
             client_frames_dropped: make.counter("client_frames_dropped_total", "Frames kept from slow clients."),
             saves: make.counters("saves_total", "Player documents saved, by outcome.", &["outcome"]),
 
-            moved: make.counters("moved_total", "Players that were to go to another frontend, by outcome.", &["outcome"]),
-            move_gap: make.histogram("move_gap_seconds", "From a player's release elsewhere to its client here.", &GAPS),
+            moved: make.counters(
+                "moved_total",
+                "Players that were to go to another frontend, by outcome.",
+                &["outcome"],
+            ),
+            move_gap: make.histogram(
+                "move_gap_seconds",
+                "From a player's release elsewhere to its client here.",
+                &GAPS,
+            ),
 
             http_requests: make.counters("http_requests_total", "HTTP requests.", &["method", "route", "status"]),
             http_seconds: make.histograms("http_seconds", "Time of HTTP requests.", &REQUEST_BUCKETS, &["route"]),

@@ -45,10 +45,7 @@ pub async fn serve(
         let text = exposition.text();
         async move { ([(header::CONTENT_TYPE, TEXT_TYPE)], text) }
     };
-    let app = Router::new()
-        .route("/health", get(health))
-        .route("/ready", get(ready))
-        .route("/metrics", get(metrics));
+    let app = Router::new().route("/health", get(health)).route("/ready", get(ready)).route("/metrics", get(metrics));
     tasks.spawn(async move {
         if let Err(e) = axum::serve(listener, app).await {
             tracing::error!(error = %e, "health and metrics are served no longer");

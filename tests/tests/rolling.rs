@@ -3,18 +3,8 @@
 use serde_json::Value;
 use tests::processes::{RealCluster, wait_for};
 
-const ROLES: [&str; 10] = [
-    "gateway",
-    "frontend",
-    "frontend",
-    "frontend",
-    "zoo",
-    "zoo",
-    "garden",
-    "garden",
-    "colosseum",
-    "colosseum",
-];
+const ROLES: [&str; 10] =
+    ["gateway", "frontend", "frontend", "frontend", "zoo", "zoo", "garden", "garden", "colosseum", "colosseum"];
 
 const PLAYERS: u64 = 24;
 

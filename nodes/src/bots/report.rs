@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::presence::Away;
 pub use super::settle::report::SettleReport;
 
 /// The first messages kept of every kind of error.
@@ -93,6 +94,17 @@ pub struct BotsReport {
     pub gaps: u64,
     /// Everything that went wrong in words, see `error_kinds`.
     pub errors: u64,
+    /// Acts of settlers that were answered with success: they MUST have happened, once.
+    pub acknowledged: u64,
+    /// Times that a settler's account of goods, works and land holds something acknowledged that is not there.
+    pub lost: u64,
+    /// Times that there is more than a settler's account allows.
+    pub doubled: u64,
+    /// Times that a bot could not play for longer than a minute.
+    pub hung: u64,
+    /// How long bots could not play after a loss of connection, by its cause: from the loss (or the last sign of life) to the
+    /// first frame or answer.
+    pub away_ms: BTreeMap<String, Away>,
     /// From a walker's command to a neighbour's receipt of the new motion.
     pub age_ms: Percentiles,
     /// From asking for a session to the welcome.
@@ -174,6 +186,7 @@ impl BotsReport {
             + self.errors
             + self.wrong_clocks
             + self.players.saturating_sub(self.joined)
+            + self.hung
             + self.settle.as_ref().map_or(0, SettleReport::found)
     }
 }
@@ -277,6 +290,7 @@ mod tests {
             |report| report.gaps = 1,
             |report| report.errors = 1,
             |report| report.wrong_clocks = 1,
+            |report| report.hung = 1,
             |report| report.joined = 1,
         ] {
             let mut report = calm.clone();

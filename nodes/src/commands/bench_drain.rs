@@ -52,7 +52,8 @@ struct Figures {
 
 /// Runs the command.
 pub async fn run(bench: BenchDrain) -> Result<()> {
-    let config = LocalConfig { wires: bench.transport, ..LocalConfig::small(1, FrontendConfig::default(), bench.islands) };
+    let config =
+        LocalConfig { wires: bench.transport, ..LocalConfig::small(1, FrontendConfig::default(), bench.islands) };
     let mut mesh = LocalMesh::start(config).await?;
     mesh.ready().await?;
     let (reports, seen) = watch::channel(BotsReport::default());
@@ -129,9 +130,8 @@ async fn drain(
 }
 
 fn figures(before: &BotsReport, after: &BotsReport, drain_s: f64) -> Figures {
-    let unmendable = |report: &BotsReport| {
-        UNMENDABLE.iter().filter_map(|code| report.refused_by_code.get(*code)).sum::<u64>()
-    };
+    let unmendable =
+        |report: &BotsReport| UNMENDABLE.iter().filter_map(|code| report.refused_by_code.get(*code)).sum::<u64>();
     Figures {
         players: before.connected,
         moved: after.redirects.saturating_sub(before.redirects),

@@ -57,9 +57,9 @@ enum End {
 pub async fn run(args: cli::Drain) -> Result<ExitCode> {
     let node = NodeId::new(&args.node).with_context(|| format!("{:?} is no node's name", args.node))?;
     let tasks = Tasks::real();
-    let directory = drivers::etcd(&args.etcd, &tasks).await.with_context(|| {
-        format!("nothing was asked of {node}: the directory at {} cannot be reached", args.etcd)
-    })?;
+    let directory = drivers::etcd(&args.etcd, &tasks)
+        .await
+        .with_context(|| format!("nothing was asked of {node}: the directory at {} cannot be reached", args.etcd))?;
     let district = District::new(&args.cluster, &args.district);
     let patience = Duration::from_secs(args.timeout);
     let end = drain(directory, &district, &node, &args.reason, patience, |line| eprintln!("{line}")).await;
@@ -126,7 +126,8 @@ async fn drain(
                 }
             }
             Err(error) if heard.elapsed() >= DIRECTORY_PATIENCE => {
-                return Err(error).context("the order stands, but the directory does not tell any more how far the node is");
+                return Err(error)
+                    .context("the order stands, but the directory does not tell any more how far the node is");
             }
             Err(_) => {}
         }
@@ -202,8 +203,7 @@ mod tests {
             let mut said = Vec::new();
             let node = NodeId::new(name).expect("a name");
             let patience = Duration::from_secs(60);
-            let end =
-                drain(client, &self.district, &node, "a test", patience, |line| said.push(line.to_owned())).await;
+            let end = drain(client, &self.district, &node, "a test", patience, |line| said.push(line.to_owned())).await;
             (end, said)
         }
     }
@@ -243,7 +243,11 @@ mod tests {
         let (end, _) = stage.drain("zoo-9", Arc::new(client.clone())).await;
         assert_eq!(end.expect("no error"), End::Unknown(vec!["zoo-1".to_owned()]));
         let none = NodeId::new("zoo-9").expect("a name");
-        assert_eq!(client.get(&order::key(&stage.district, &none)).await.expect("read"), None, "and nothing is written");
+        assert_eq!(
+            client.get(&order::key(&stage.district, &none)).await.expect("read"),
+            None,
+            "and nothing is written"
+        );
 
         let (end, _) = stage.drain("zoo-1", Arc::new(client.clone())).await;
         let End::Done(done) = end.expect("no error") else { panic!("it is known") };

@@ -171,9 +171,7 @@ impl Maker {
         let (tasks, secret) = (Tasks::real(), drivers::secret()?);
         let transport: Transport = match self.wires {
             Wires::Memory => self.network.transport(&name, &tasks),
-            Wires::Zeromq => {
-                drivers::zeromq(self.ip, &self.ip.to_string(), wiring::incarnation(&secret), &tasks)?
-            }
+            Wires::Zeromq => drivers::zeromq(self.ip, &self.ip.to_string(), wiring::incarnation(&secret), &tasks)?,
         };
         let scheme = if role == Role::Gateway { "http" } else { "ws" };
         let public = door.as_ref().and_then(|d| Some(format!("{scheme}://{}", d.local_addr().ok()?)));

@@ -113,11 +113,7 @@ async fn round(directory: &dyn Directory, key: &str, life: Incarnation) -> direc
 }
 
 /// The order, if it is this life's; one that an earlier life left behind is removed.
-async fn judge(
-    directory: &dyn Directory,
-    entry: &Entry,
-    life: Incarnation,
-) -> directory::Result<Option<DrainOrder>> {
+async fn judge(directory: &dyn Directory, entry: &Entry, life: Incarnation) -> directory::Result<Option<DrainOrder>> {
     let order = DrainOrder::read(&entry.value);
     if order.means(life) {
         return Ok(Some(order));

@@ -100,10 +100,12 @@ pub async fn serve(parts: Parts) {
         tokio::select! {
             biased;
             () = resigned(&mut resign) => return,
-            () = async {
-                election::vacancy(&*duty.parts.directory, &key, STAND_EVERY).await;
-                sleep(STAND_PAUSE + spread).await;
-            } => {}
+            () = election::vacancy(&*duty.parts.directory, &key, STAND_EVERY) => {}
+        }
+        tokio::select! {
+            biased;
+            () = resigned(&mut resign) => return,
+            () = sleep(STAND_PAUSE + spread) => {}
         }
         if !duty.parts.mesh.lease().holds() || duty.parts.draining.has_begun() {
             continue;

@@ -221,7 +221,7 @@ async fn when_the_steward_dies_another_goes_on_with_the_same_islands() {
 #[tokio::test(start_paused = true)]
 async fn a_steward_that_dies_is_followed_within_its_lease_and_two_seconds() {
     let stage = Stage::new();
-    let key = election::key(&stage.district);
+    let key = election::key(&stage.district, "steward");
     let client = stage.directory.client();
     let steward = async || {
         let entry = client.get(&key).await.expect("answered")?;

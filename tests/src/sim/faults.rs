@@ -122,7 +122,14 @@ impl Nemesis {
     /// No faults yet.
     pub fn new(plan: &Plan, counts: &Counts) -> Nemesis {
         let random = StdRng::seed_from_u64(plan.seed ^ 0x006e_656d);
-        Nemesis { random, plan: plan.clone(), now_ms: 0, cures: Vec::new(), counts: counts.clone(), faults: Counts::default() }
+        Nemesis {
+            random,
+            plan: plan.clone(),
+            now_ms: 0,
+            cures: Vec::new(),
+            counts: counts.clone(),
+            faults: Counts::default(),
+        }
     }
 
     /// Between two faults, in simulated milliseconds.
@@ -377,10 +384,9 @@ fn fights(view: &nodes::game::View) -> bool {
 
 /// The place of the steward, if there is one.
 pub fn steward(cluster: &Cluster) -> Option<usize> {
-    let key = nodes::steward::election::key(&Cluster::district());
+    let key = nodes::election::key(&Cluster::district(), "steward");
     let entry = cluster.directory.peek(&key).into_iter().find(|entry| entry.key == key)?;
     let office: nodes::steward::office::Office = serde_json::from_slice(&entry.value).ok()?;
     let runs = |place: &Place| place.name == office.node && place.life.is_some();
     cluster.places.iter().position(runs)
 }
-

@@ -67,7 +67,10 @@ fn a_walker_walks_on_while_its_frontend_is_emptied_and_nobody_sees_it_vanish_or_
                 if let Some((then, before)) = last {
                     let ms = i32::try_from(then.elapsed().as_millis()).expect("moments");
                     let far = (place.0 - before.0).abs().max((place.1 - before.1).abs());
-                    assert!(far <= MAX_SPEED / 2 * ms / 1_000 + STEP, "she jumps from {before:?} to {place:?} in {ms} ms");
+                    assert!(
+                        far <= MAX_SPEED / 2 * ms / 1_000 + STEP,
+                        "she jumps from {before:?} to {place:?} in {ms} ms"
+                    );
                     assert!(place.0 + STEP >= before.0, "she goes back from {before:?} to {place:?}");
                 }
                 last = Some((Instant::now(), place));
@@ -196,9 +199,7 @@ fn when_the_only_frontend_is_emptied_everybody_is_told_saved_and_let_back_in_lat
         ann.arrives("frontend-1").await;
         ann.walks_to(36, 33).await;
         village.gives(&mut ann, "wood", 5).await;
-        let told = async {
-            ann.waits_for("a farewell", |seen| seen.farewell.clone()).await
-        };
+        let told = async { ann.waits_for("a farewell", |seen| seen.farewell.clone()).await };
         let ((), (code, _)) = tokio::join!(village.drains("frontend-1"), told);
         assert_eq!(code, codes::DRAINING);
         assert_eq!(owner(village, ann.player), None, "she is nobody's");

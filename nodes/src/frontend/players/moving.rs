@@ -233,7 +233,14 @@ impl Players {
     }
 
     /// What a client says whose player is on its way: only what needs no player is answered.
-    pub(super) fn said_on_the_way(&mut self, world: &mut GameWorld, now: u64, client: ClientId, id: ObjectId, said: Said) {
+    pub(super) fn said_on_the_way(
+        &mut self,
+        world: &mut GameWorld,
+        now: u64,
+        client: ClientId,
+        id: ObjectId,
+        said: Said,
+    ) {
         match said {
             Said::Ping(t) => self.say(client, &ServerMessage::Pong { t, now_ms: now }),
             Said::Knock(payload) => self.shards.order(client, Order::Say(Wire::pong(payload))),
