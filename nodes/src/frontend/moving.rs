@@ -18,9 +18,9 @@ use mesh::{CallError, CallRefusal, IncomingCall, NodeId, Role};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::arriving::{Arriving, Begins, Comes};
 use super::players::FrontInput;
 use super::players::moving::{Came, LetGo, MoveInput, Stays};
-use super::arriving::{Arriving, Begins, Comes};
 use super::sessions::Sessions;
 use super::tickets::SessionId;
 use super::wire::Wire;
