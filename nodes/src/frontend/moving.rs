@@ -91,7 +91,12 @@ impl Sessions {
         let mut alone: Option<Instant> = None;
         while let Some(roll) = self.roll().await {
             if roll.is_empty() {
-                break;
+                if self.shared.keepers.is_empty() {
+                    return;
+                }
+                // The last documents are being released, or somebody is just coming in who had its ticket before.
+                sleep(LOOK_EVERY).await;
+                continue;
             }
             let moves = stream::iter(roll).map(|stays| self.send_away(stays, None));
             let came: Vec<Move> = moves.buffer_unordered(MOVES_AT_ONCE).collect().await;
@@ -106,9 +111,6 @@ impl Sessions {
                 return;
             }
             sleep(AGAIN).await;
-        }
-        while !self.shared.keepers.is_empty() {
-            sleep(LOOK_EVERY).await;
         }
     }
 
