@@ -76,8 +76,6 @@ struct Bot {
     home: bool,
     /// What lives its life, if it does more than walk.
     settler: Option<Settler>,
-    /// When it last heard anything.
-    heard: Instant,
     /// It follows a redirect, and has heard nothing since then.
     silent: Option<Instant>,
 }
@@ -158,7 +156,6 @@ impl Bot {
             timing: play::Timing::new(now),
             heard: now,
             home: false,
-            heard: now,
             silent: None,
         };
         bot.settle(welcome, now);
