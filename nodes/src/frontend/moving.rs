@@ -92,7 +92,8 @@ impl Sessions {
         while let Some(roll) = self.roll().await {
             if roll.is_empty() {
                 if self.shared.keepers.is_empty() {
-                    return;
+                    // The last ones are shown by their new owners before they are not shown here any more.
+                    return sleep(LOOK_EVERY).await;
                 }
                 // The last documents are being released, or somebody is just coming in who had its ticket before.
                 sleep(LOOK_EVERY).await;
