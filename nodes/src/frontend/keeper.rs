@@ -310,7 +310,9 @@ async fn keep(
     // steps are only here: so it is not left alone before it is released, or claimed by another.
     drop(home);
     while !released {
-        tokio::time::sleep(PAUSE_LATER).await;
+        // A node that is being emptied waits for its last documents, and clients wait elsewhere for their players.
+        let pause = if shared.draining() { PAUSE } else { PAUSE_LATER };
+        tokio::time::sleep(pause).await;
         released = release(&shared, store, &mut claimed).await;
     }
 }

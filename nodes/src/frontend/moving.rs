@@ -18,9 +18,9 @@ use mesh::{CallError, CallRefusal, IncomingCall, NodeId, Role};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::arriving::{Arriving, Begins, Comes};
 use super::players::FrontInput;
 use super::players::moving::{Came, LetGo, MoveInput, Stays};
-use super::arriving::{Arriving, Begins, Comes};
 use super::sessions::Sessions;
 use super::tickets::SessionId;
 use super::wire::Wire;
@@ -91,7 +91,13 @@ impl Sessions {
         let mut alone: Option<Instant> = None;
         while let Some(roll) = self.roll().await {
             if roll.is_empty() {
-                break;
+                if self.shared.keepers.is_empty() {
+                    // The last ones are shown by their new owners before they are not shown here any more.
+                    return sleep(LOOK_EVERY).await;
+                }
+                // The last documents are being released, or somebody is just coming in who had its ticket before.
+                sleep(LOOK_EVERY).await;
+                continue;
             }
             let moves = stream::iter(roll).map(|stays| self.send_away(stays, None));
             let came: Vec<Move> = moves.buffer_unordered(MOVES_AT_ONCE).collect().await;
@@ -106,9 +112,6 @@ impl Sessions {
                 return;
             }
             sleep(AGAIN).await;
-        }
-        while !self.shared.keepers.is_empty() {
-            sleep(LOOK_EVERY).await;
         }
     }
 

@@ -12,6 +12,7 @@ use cartographer::ground::Ground;
 use cartographer::vision::SightRules;
 use tokio::sync::oneshot;
 
+use super::hearing::OWN_PARTY;
 use super::show::farewell;
 use super::yielding::{battle, walks};
 use super::{Players, Said};
@@ -376,8 +377,9 @@ impl Players {
         if let Some(since) = followed.filter(|_| self.players.get(&id).is_some_and(|player| player.client.is_none())) {
             self.moves.followed.insert(id, now.saturating_sub(since));
         }
-        for trade in trades.into_iter().take(TRADES) {
-            self.look_at(id, trade);
+        // Also without a client: others see of which party it is.
+        for number in std::iter::once(OWN_PARTY).chain(trades.into_iter().take(TRADES)) {
+            self.look_at(id, number);
         }
     }
 }
