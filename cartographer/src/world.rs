@@ -82,8 +82,6 @@ pub struct WorldConfig {
     pub tolerance_units: u32,
     /// How long the ghosts of a publisher that is gone stay, in milliseconds.
     pub ghost_grace_ms: u64,
-    /// Planted bugs; none outside tests.
-    pub faults: Faults,
 }
 
 impl WorldConfig {
@@ -95,24 +93,8 @@ impl WorldConfig {
             linger_tiles: 16,
             tolerance_units: 256,
             ghost_grace_ms: 10_000,
-            faults: Faults::default(),
         }
     }
-}
-
-/// Planted bugs, each of which the tests and the simulation must find. All off is the correct world.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Faults {
-    /// Frames after a gap are applied as though nothing were missing, and nothing that was lost is ever asked for again.
-    pub no_gap_repair: bool,
-    /// Digests are not compared, so that the loss of a cell's last frame is never noticed.
-    pub no_verify: bool,
-    /// Entries are applied without looking at their epoch and version.
-    pub no_version_check: bool,
-    /// A keyframe adds what it lists and leaves what it does not.
-    pub no_keyframe_removal: bool,
-    /// The ghosts of a publisher that is gone stay for ever.
-    pub no_ghost_ageing: bool,
 }
 
 /// One frame, ready to be sent.

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::document::{Attempts, Document, DocumentError, Kept, encode, peek};
-use crate::store::{Store, Version, WriteOptions};
+use crate::store::{Outcome, Store, Version, WriteOptions};
 
 /// Who holds a document, since which claim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,10 +133,12 @@ pub(crate) async fn claim<D: Owned>(
             (Some(owner), Some(version)) if owner.is(me) => {
                 return Ok(Claimed::Yours(document, Hold { version, owner, over: false }));
             }
-            (Some(owner), _) if !owner.lives_with(me) && !is_gone(&owner) => return Ok(Claimed::HeldBy(owner)),
+            (Some(owner), _) if !owner.lives_with(me) && !is_gone(&owner) && !planted::is("claim_without_asking") => {
+                return Ok(Claimed::HeldBy(owner));
+            }
             _ => {}
         }
-        let epoch = tenure.epoch + 1;
+        let epoch = tenure.epoch + u64::from(!planted::is("epoch_not_raised"));
         let owner = Owner { node: me.node.clone(), incarnation: me.incarnation, epoch, claim: me.claim };
         document.hold(Tenure { owner: Some(owner.clone()), epoch, writes: tenure.writes + 1 });
         let value = encode(&document)?;
@@ -146,6 +148,9 @@ pub(crate) async fn claim<D: Owned>(
         };
         match written {
             Ok(version) => return Ok(Claimed::Yours(document, Hold { version, owner, over: false })),
+            Err(error) if planted::is("ambiguous_claim_failed") && error.outcome() == Outcome::Maybe => {
+                return Err(error.into());
+            }
             Err(error) => attempts.after(error).await?,
         }
     }
@@ -177,6 +182,7 @@ pub(crate) async fn write<D: Owned>(
                 hold.version = version;
                 return Ok(());
             }
+            Err(error) if planted::is("ambiguous_write_done") && error.outcome() == Outcome::Maybe => return Ok(()),
             Err(error) => attempts.after(error).await?,
         }
         let present = match peek::<D>(store, key).await {
@@ -194,6 +200,9 @@ pub(crate) async fn write<D: Owned>(
                 return Ok(());
             }
             Standing::Owned => hold.version = present.map_or(hold.version, |kept| kept.version),
+            Standing::Fenced(_) if planted::is("no_fencing") => {
+                hold.version = present.map_or(hold.version, |kept| kept.version)
+            }
             Standing::Fenced(by) => {
                 hold.over = true;
                 return Err(Lost::Fenced(by));

@@ -17,6 +17,10 @@ use tokio::sync::mpsc;
 /// No call to a directory takes longer than this.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(3);
 
+/// Changes in one call of [`Directory::change`], at most: what etcd takes in one transaction (128, of which the call itself
+/// uses some), with room to spare.
+pub const CHANGES: usize = 100;
+
 /// A place in the directory's history. Every write makes a higher one.
 pub type Revision = i64;
 
@@ -57,6 +61,46 @@ pub enum WatchEvent {
     },
 }
 
+/// What must hold of a key for a change to it to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// It does not exist.
+    Missing,
+    /// It was made at this revision, however often it was written since.
+    Created(Revision),
+    /// It was last written at this revision.
+    Modified(Revision),
+}
+
+/// One change among several that are made in one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The key.
+    pub key: String,
+    /// What must hold of it for this change to happen; the others happen or not by what they expect themselves.
+    pub expect: Expect,
+    /// What it becomes: a value and the lease it lives under, or nothing.
+    pub becomes: Option<(Vec<u8>, Option<LeaseId>)>,
+}
+
+/// A key that must still be the one that was made at that revision, or none of the changes happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guard<'a> {
+    /// The key.
+    pub key: &'a str,
+    /// When it was made.
+    pub created: Revision,
+}
+
+/// What became of changes made in one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// The revision that all which happened have in common, or the present one if none did.
+    pub revision: Revision,
+    /// Whether each happened, in the order in which they were given.
+    pub done: Vec<bool>,
+}
+
 /// Errors of the directory.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -84,6 +128,19 @@ pub enum Error {
 
 /// Results of directory calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Refuses what no driver takes: too many changes, or two of one key.
+fn check_changes(changes: &[Change]) -> Result<()> {
+    let mut keys: Vec<&str> = changes.iter().map(|change| change.key.as_str()).collect();
+    keys.sort_unstable();
+    if changes.len() > CHANGES {
+        Err(Error::Refused(format!("{} changes in one call; {CHANGES} is the most", changes.len())))
+    } else if keys.windows(2).any(|pair| pair[0] == pair[1]) {
+        Err(Error::Refused("two changes of one key in one call".to_owned()))
+    } else {
+        Ok(())
+    }
+}
 
 /// The directory. Every call has a deadline inside the driver; none waits for ever.
 #[async_trait]
@@ -117,6 +174,12 @@ pub trait Directory: Send + Sync + 'static {
 
     /// Removes a key if `expected` is its present `modified` revision, or whatever it is with `None`. True if removed.
     async fn delete(&self, key: &str, expected: Option<Revision>) -> Result<bool>;
+
+    /// Makes up to [`CHANGES`] changes of different keys at once: each happens if what it expects holds, and those that
+    /// happen do so at one revision, in the order given. `None` if the guard does not hold; then none has happened.
+    ///
+    /// If a lease that is named by a change which would happen is gone, none happens.
+    async fn change(&self, guard: Option<Guard<'_>>, changes: &[Change]) -> Result<Option<Changed>>;
 
     /// Tells every change to keys under `prefix` from revision `from` on (0: from now on), in order, then
     /// [`WatchEvent::Ended`].

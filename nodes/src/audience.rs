@@ -2,7 +2,8 @@
 //!
 //! On a frontend a [`lookout`] tells every zoo and garden of its district what has come into sight and what has gone, a few
 //! times a second, and all of it whenever something was missed. On the other side an [`Audience`] keeps what each frontend
-//! said and gives out the union. A frontend that the directory has removed sees nothing. It NEVER decides who owns anything.
+//! said and gives out the union. What comes twice or late changes nothing; a frontend that the directory has removed sees
+//! nothing, and what it still says is not taken until the directory has it again. It NEVER decides who owns anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,9 @@ use crate::world_loop::WorldReport;
 /// How often a frontend looks whether something is to be told.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+/// Messages to one peer between two losses of sight, as a power of two: more than a life has quarters of a second.
+const AGAIN_BITS: u32 = 40;
+
 /// Cells that one frontend may watch, at most: more than its players can see.
 const CELLS: usize = 100_000;
 
@@ -29,6 +33,8 @@ pub struct Audience(Arc<Inner>);
 
 struct Inner {
     frontends: Mutex<BTreeMap<Incarnation, Frontend>>,
+    /// The lives that the directory has.
+    lives: Mutex<BTreeSet<Incarnation>>,
     union: watch::Sender<Arc<BTreeSet<Cell>>>,
 }
 
@@ -40,7 +46,11 @@ struct Frontend {
 
 impl Default for Audience {
     fn default() -> Audience {
-        Audience(Arc::new(Inner { frontends: Mutex::default(), union: watch::Sender::new(Arc::default()) }))
+        Audience(Arc::new(Inner {
+            frontends: Mutex::default(),
+            lives: Mutex::default(),
+            union: watch::Sender::new(Arc::default()),
+        }))
     }
 }
 
@@ -50,10 +60,23 @@ impl Audience {
         self.0.union.subscribe()
     }
 
-    /// Answers a [`WATCH_CELLS`].
+    /// Answers a [`WATCH_CELLS`]. What comes from a life that is over, late, would be believed for ever: it is not taken.
     pub fn answer(&self, call: IncomingCall) {
-        let told = unpack::<Watch>(&call.body).and_then(|watch| self.told(call.incarnation, watch));
+        let told = match self.lives().contains(&call.incarnation) {
+            true => unpack::<Watch>(&call.body).and_then(|watch| self.told(call.incarnation, watch)),
+            false => Err(CallRefusal::new("again", "the directory does not show this frontend")),
+        };
         call.answer(told.map(|()| bytes::Bytes::new()));
+    }
+
+    /// These lives the directory has now: frontends that it had and has no longer see nothing.
+    pub fn living(&self, lives: BTreeSet<Incarnation>) {
+        let before = std::mem::replace(&mut *self.lives(), lives.clone());
+        before.difference(&lives).for_each(|life| self.gone(*life));
+    }
+
+    fn lives(&self) -> MutexGuard<'_, BTreeSet<Incarnation>> {
+        self.0.lives.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A life of a frontend is over, for the directory.
@@ -69,6 +92,10 @@ impl Audience {
         let mut frontends = self.lock();
         let frontend = frontends.entry(from).or_default();
         if watch.whole {
+            if watch.seq <= frontend.seq {
+                // Late: something newer has been said already.
+                return Ok(());
+            }
             frontend.cells.clear();
         } else if watch.seq == frontend.seq {
             // The answer was lost and it is said again.
@@ -105,6 +132,18 @@ impl Audience {
     }
 }
 
+/// Keeps an audience to the frontends that the directory has, until the node stops.
+pub async fn follow(mesh: Mesh, audience: Audience) {
+    let mut peers = mesh.watch_peers();
+    loop {
+        let lives = peers.borrow_and_update().iter().map(|peer| peer.record.incarnation).collect();
+        audience.living(lives);
+        if peers.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 /// What a peer has been told.
 struct Told {
     life: Incarnation,
@@ -120,6 +159,8 @@ pub async fn lookout(
     sees: watch::Receiver<Arc<BTreeSet<Cell>>>,
 ) {
     let mut told: BTreeMap<NodeId, Told> = BTreeMap::new();
+    // Whoever is told anew, because it was lost from sight, is told under higher numbers than ever before.
+    let mut begun: u64 = 0;
     loop {
         sleep(LOOK_EVERY).await;
         if report.has_changed().is_err() {
@@ -132,22 +173,18 @@ pub async fn lookout(
             wakers.map(|peer| (peer.record.node.clone(), peer.record.incarnation)).collect();
         told.retain(|node, told| wakers.iter().any(|(id, life)| id == node && *life == told.life));
         let round = wakers.into_iter().map(|(node, life)| {
-            let before = told.remove(&node);
-            tell(&mesh, node, life, before, cells.clone())
+            let before = told.remove(&node).unwrap_or_else(|| {
+                begun += 1;
+                Told { life, seq: begun << AGAIN_BITS, cells: BTreeSet::new(), whole: true }
+            });
+            tell(&mesh, node, before, cells.clone())
         });
         let said = futures_util::future::join_all(round).await;
         told.extend(said);
     }
 }
 
-async fn tell(
-    mesh: &Mesh,
-    node: NodeId,
-    life: Incarnation,
-    before: Option<Told>,
-    cells: Arc<BTreeSet<Cell>>,
-) -> (NodeId, Told) {
-    let mut told = before.unwrap_or(Told { life, seq: 0, cells: BTreeSet::new(), whole: true });
+async fn tell(mesh: &Mesh, node: NodeId, mut told: Told, cells: Arc<BTreeSet<Cell>>) -> (NodeId, Told) {
     if !told.whole && told.cells == *cells {
         return (node, told);
     }
@@ -195,5 +232,44 @@ mod tests {
         audience.told(one, watch(5, true, &[9], &[])).expect("all of it");
         audience.gone(two);
         assert_eq!(seen(), [9]);
+    }
+
+    #[test]
+    fn what_comes_twice_or_late_changes_nothing() {
+        let audience = Audience::default();
+        let cells = audience.cells();
+        let seen = || cells.borrow().iter().map(|cell| cell.x).collect::<Vec<_>>();
+        let one = Incarnation(1);
+        audience.told(one, watch(5, true, &[1], &[])).expect("all of it");
+        audience.told(one, watch(6, true, &[2], &[])).expect("all of it, because an answer was lost");
+        for late in [watch(5, true, &[1], &[]), watch(6, true, &[7], &[]), watch(6, false, &[8], &[])] {
+            audience.told(one, late).expect("known already");
+            assert_eq!(seen(), [2]);
+        }
+        audience.told(one, watch(7, false, &[3], &[])).expect("the next");
+        assert_eq!(seen(), [2, 3]);
+    }
+
+    #[tokio::test]
+    async fn what_a_frontend_says_that_the_directory_does_not_have_is_not_taken() {
+        let audience = Audience::default();
+        let cells = audience.cells();
+        let say = async |seq: u64| {
+            let node = NodeId::new("frontend-1").expect("a name");
+            let (call, mut answer) = IncomingCall::pretend(node, WATCH_CELLS.name, pack(&watch(seq, true, &[1], &[])));
+            let life = call.incarnation;
+            audience.answer(call);
+            (life, answer.recv().await.expect("an answer").result.map_err(|refusal| refusal.code))
+        };
+        let (life, told) = say(1).await;
+        assert_eq!((told, cells.borrow().len()), (Err("again".to_owned()), 0), "not there yet");
+        audience.living(BTreeSet::from([life]));
+        assert_eq!((say(2).await.1, cells.borrow().len()), (Ok(bytes::Bytes::new()), 1));
+        audience.living(BTreeSet::new());
+        assert_eq!(cells.borrow().len(), 0, "it is dead and sees nothing");
+        assert_eq!((say(3).await.1, cells.borrow().len()), (Err("again".to_owned()), 0), "nor does its last word");
+        // It was only out of reach, and is back in the same life.
+        audience.living(BTreeSet::from([life]));
+        assert_eq!((say(4).await.1, cells.borrow().len()), (Ok(bytes::Bytes::new()), 1));
     }
 }

@@ -33,7 +33,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep};
 
 pub use presence::{Away, HUNG_AFTER};
-pub use report::{BotsReport, ErrorKind, Percentiles, SettleReport};
+pub use report::{BotsReport, ErrorKind, Gaps, Percentiles, SettleReport};
 use shared::Shared;
 
 use crate::client::{ClientError, Gateway, rest::Island};

@@ -8,11 +8,18 @@
 //! - `battle.open` is idempotent by its number. The opener is trusted from its owner, who calls; the target is taken from
 //!   its own. A target that fights already in battle N is not taken: the opener joins N, here or at the colosseum that looks
 //!   after it, and the answer is N. So whoever is answered a number is in that battle.
-//! - `battle.join` of a member gives it its place back, with the wounds that it has.
-//! - `battle.resume` answers nothing when the battle is here, `missing` when it is over or never was, and `busy` while the
-//!   directory still knows its former owner, or another has it: look where its object is, or ask again.
+//! - `battle.join` of a member gives it its place back, with the wounds that it has, and makes the caller its owner: what its
+//!   former owner says of it is refused from then on.
+//! - `battle.resume` answers nothing when the battle is here, `missing` when it is over or never was, and `elsewhere` with a
+//!   node's name while that leads it, as far as the directory knows.
+//! - What concerns a battle that was handed over is refused with `elsewhere` for as long as this node lives.
 //!
-//! It NEVER acts without its lease, and NEVER pays a spoil or gives a fallen animal back before the fall is saved.
+//! While the store is away battles that are there go on: wounds are volatile, and watchers have seen them. None begins, none is
+//! resumed, nobody who has fallen is paid for or, an animal, given back until the fall is saved; what is owed stays owed, in the
+//! room and in its document.
+//!
+//! It NEVER acts without its lease, and after a pause in which it may have lost it not before it has found, by saving, that a
+//! battle still is its own; it NEVER pays a spoil or gives a fallen animal back before the fall is saved.
 
 mod flows;
 mod hosted;
@@ -31,6 +38,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use estate::post::Claimant;
 use estate::transaction::Transactions;
+use futures_util::{StreamExt, stream};
 use mesh::tasks::Tasks;
 use mesh::{CallRefusal, IncomingCall, Mesh, NodeId, Role};
 use prometheus::{IntCounterVec, IntGauge};
@@ -55,8 +63,11 @@ use rules::ColosseumRules;
 /// Battles on one colosseum, at most; others are refused with `full`.
 pub const ROOMS: usize = 512;
 
-/// How long leaving waits for the last saves.
-const LEAVING: Duration = Duration::from_secs(5);
+/// How long leaving waits for the last saves, and for others to go on with the battles.
+const LEAVING: Duration = Duration::from_secs(10);
+
+/// Battles that are handed over at the same time.
+const HAND_OVERS: usize = 16;
 
 /// What flows tell the world.
 pub enum ColosseumInput {
@@ -83,14 +94,22 @@ pub enum ColosseumInput {
     Fenced(u64),
     /// Something owed for a battle has been done.
     Settled(u64, Debt),
+    /// Something owed for a battle could not be done yet.
+    Unsettled(u64, Debt),
+    /// A battle that was released here goes on at another node.
+    Moved(u64, NodeId),
     /// The lives of nodes that the directory shows.
     Living(Vec<Life>),
-    /// This node leaves: rooms are saved and released. The answer comes when every keeper has its order.
-    Leave(oneshot::Sender<Vec<oneshot::Receiver<()>>>),
+    /// This node leaves: rooms are saved and released. The answer comes when every keeper has its order: the battles, and what
+    /// ends when they are released.
+    Leave(oneshot::Sender<Vec<Released>>),
 }
 
 /// One life of a node.
 pub type Life = (NodeId, u64);
+
+/// A battle that is being released, and what ends when that is done.
+pub type Released = (u64, oneshot::Receiver<()>);
 
 /// Where the world's answer goes.
 pub type Reply<T> = oneshot::Sender<Result<T, CallRefusal>>;
@@ -183,9 +202,9 @@ fn run(
 ) -> std::io::Result<Colosseum> {
     let (mesh, tasks) = (shared.mesh.clone(), shared.tasks.clone());
     let shared = Arc::new(shared);
-    let rules = shared.clone();
-    let world =
-        world_loop::start(world, mesh, events, metrics, draining, &tasks, |handle| ColosseumRules::new(rules, handle))?;
+    let (rules, is_draining) = (shared.clone(), draining.clone());
+    let make = |handle: &_| ColosseumRules::new(rules, handle, is_draining);
+    let world = world_loop::start(world, mesh, events, metrics, draining, &tasks, make)?;
     tasks.spawn(tell_lives(shared.clone(), world.clone()));
     let flows = Arc::new(Flows { shared, world: world.clone() });
     Ok(Colosseum { world, flows })
@@ -214,16 +233,21 @@ async fn tell_lives(shared: Arc<Shared>, world: WorldHandle<ColosseumInput>) {
 }
 
 impl Colosseum {
-    /// Saves and releases all battles, so that their members' owners have them go on elsewhere: the first half of leaving the
-    /// mesh. Waits for the saves, at most [`LEAVING`].
+    /// Saves and releases all battles, and has others go on with them: the first half of leaving the mesh. Waits for both, at most
+    /// [`LEAVING`]. The battles stay to be seen here until they are seen elsewhere.
     pub async fn leave(&self) {
         let (reply, answer) = oneshot::channel();
         if !self.world.role(ColosseumInput::Leave(reply)).await {
             return;
         }
-        let Ok(keepers) = answer.await else { return };
-        if tokio::time::timeout(LEAVING, futures_util::future::join_all(keepers)).await.is_err() {
-            tracing::warn!("not every battle could be released in time; it is taken over once this node is gone");
+        let Ok(released) = answer.await else { return };
+        let flows = &self.flows;
+        let moves =
+            stream::iter(released).for_each_concurrent(HAND_OVERS, |(number, saved)| flows.hand_over(number, saved));
+        if tokio::time::timeout(LEAVING, moves).await.is_err() {
+            tracing::warn!(
+                "not every battle could be handed over in time; their fighters' owners ask for them elsewhere"
+            );
         }
     }
 }

@@ -14,9 +14,13 @@ pub mod operations;
 pub mod people;
 pub mod sail;
 
+pub mod moving;
+
 pub mod connection;
 pub mod listener;
 pub mod tickets;
+
+mod expected;
 
 pub mod shard;
 mod shards;
@@ -25,7 +29,7 @@ pub mod wire;
 
 mod keeper;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cartographer::geometry::{IslandId, ObjectId, Place};
@@ -49,7 +53,9 @@ use crate::islands::Archipelago;
 use crate::metrics::Metrics;
 use crate::owners::MeshOwners;
 use crate::protocol;
+use crate::sent::Sent;
 use crate::world_loop::{self, WorldHandle};
+use expected::Expected;
 use players::{FrontInput, Players};
 use sessions::Sessions;
 use shard::{ClientId, Limits, Shard, ShardCounters};
@@ -91,6 +97,7 @@ pub struct Shared {
     claimant: Claimant,
     publisher: u64,
     book: Mutex<Book>,
+    expected: Mutex<Expected>,
     random: Mutex<StdRng>,
     clients: AtomicU64,
     turns: Vec<Arc<tokio::sync::Mutex<()>>>,
@@ -99,6 +106,10 @@ pub struct Shared {
     directory: Arc<dyn Directory>,
     district: District,
     draining: Draining,
+    /// Where players were sent of late.
+    sent: Sent,
+    /// How many documents are kept.
+    keeping: AtomicUsize,
 }
 
 /// What a frontend is made from.
@@ -158,10 +169,13 @@ pub fn start(parts: Parts) -> std::io::Result<Frontend> {
         claimant: Claimant { node: me.node.to_string(), incarnation: me.incarnation.0, claim: 0 },
         publisher: me.incarnation.0,
         book: Mutex::new(Book::new(key)),
+        expected: Mutex::default(),
         random: Mutex::new(random),
         clients: AtomicU64::new(1),
         turns: (0..TURNS).map(|_| Arc::default()).collect(),
         draining: draining.clone(),
+        sent: Sent::default(),
+        keeping: AtomicUsize::new(0),
         content,
         calendar,
         directory,
@@ -207,6 +221,7 @@ pub fn start(parts: Parts) -> std::io::Result<Frontend> {
         rise(&m.client_frames_dropped, &counted.skipped);
     });
     let sessions = Sessions { shared, world: world.clone() };
+    tasks.spawn(moving::rebalance::run(sessions.clone()));
     Ok(Frontend { sessions, world, counters })
 }
 
@@ -217,6 +232,10 @@ impl Shared {
 
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn expected(&self) -> MutexGuard<'_, Expected> {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn random(&self) -> u64 {

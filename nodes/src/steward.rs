@@ -1,14 +1,13 @@
 //! The steward: a duty of whichever node wins the directory's election. It keeps islands in step with the players.
 //!
 //! What it does follows from what it sees by a pure function ([`planner`]); what should exist stands in a document
-//! ([`book`]), and the records in the directory, which all nodes follow, are written after it. An election ([`election`])
+//! ([`book`]), and the records in the directory, which all nodes follow, are written after it. An election ([`crate::election`])
 //! sees to it that as a rule one node does this for a district; that two of one moment do no harm, compare-and-swap does.
 //! Islands that last are NEVER removed, and nobody's island sinks without a warning.
 
 pub mod planner;
 
 pub mod book;
-pub mod election;
 
 pub mod births;
 pub mod clearing;

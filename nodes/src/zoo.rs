@@ -5,21 +5,32 @@
 //! ([`crate::game::minds`]); every half minute, and when it falls asleep, what matters of them is saved with the post. Asleep
 //! it is a document that nobody reads, or nothing. A zoo that is fenced, or whose lease is lost, lets its minds rest at once.
 //!
+//! When a zoo dies the next one claims what is seen as soon as the directory says so, and goes on from the freshest sight of
+//! each animal that any node has ([`crate::last_seen`]). A zoo that leaves hands its habitats on, a bounded number at once:
+//! saved, given up, woken by the next one (`animal.wake`), and shown here until they are shown there. A zoo that joins gets
+//! what wakes from then on: whatever is awake stays where it is until nobody looks. After a time without its lease, as when the
+//! process was frozen, a zoo shows, saves and answers nothing for a habitat before its post has said that it is still its own.
+//!
 //! Fights: a hunter that has reached a player opens a battle, from then on the battle's room has control of it; blows among
 //! animals are dealt here and by calls between zoos. It NEVER decides a battle.
 
 pub mod dens;
 pub mod habitats;
 
+mod deaths;
 mod fights;
+mod gauges;
 mod keeper;
+mod moves;
+mod rejoin;
 mod rules;
 mod sights;
+mod stages;
+mod waking;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -29,45 +40,65 @@ use cartographer::geometry::{IslandId, ObjectId};
 use cartographer::terrain::Terrain;
 use estate::transaction::Transactions;
 use mesh::tasks::Tasks;
-use mesh::{CallRefusal, Incarnation, IncomingCall, Mesh, NodeId, Role};
+use mesh::{CallRefusal, IncomingCall, Mesh, NodeId};
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::audience::Audience;
+use crate::audience::{self, Audience};
 use crate::calendar::Calendar;
+use crate::draining::Draining;
 use crate::game::content::Content;
 use crate::islands::Archipelago;
+use crate::methods::moving::Seen;
 use crate::owners::MeshOwners;
 use crate::role::{Answers, Parts};
 use crate::world_loop::{self, WorldHandle};
 use habitats::HabitatId;
 use keeper::Keeper;
 
-/// How long a leaving zoo waits for its habitats to be saved.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long a leaving zoo waits for its habitats to be saved, and taken over by others.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What flows tell the world.
 pub enum ZooInput {
     /// A habitat's post is ours.
-    Claimed {
+    Claimed(Box<Claimed>),
+    /// It is not.
+    NotClaimed(HabitatId, NotClaimed),
+    /// It still is, under this epoch, as was asked under this number.
+    Checked {
         /// Which.
         id: HabitatId,
         /// Its epoch.
         epoch: u64,
-        /// What was kept of it.
-        state: Map<String, Value>,
-        /// Who looks after the post.
-        keeper: Keeper,
+        /// The question's number.
+        number: u64,
     },
-    /// It is not.
-    NotClaimed(HabitatId),
-    /// It still is, under this epoch.
-    Checked(HabitatId, u64),
+    /// It is saved as it was given under this number.
+    Saved {
+        /// Which.
+        id: HabitatId,
+        /// Its epoch.
+        epoch: u64,
+        /// The state's number.
+        number: u64,
+    },
+    /// It could not be saved, or asked about: the store is away.
+    Unsaved(HabitatId, u64),
     /// It is somebody else's now; it was ours under this epoch.
     Fenced(HabitatId, u64),
     /// It was given up.
-    Released(HabitatId, u64),
+    Released {
+        /// Which.
+        id: HabitatId,
+        /// Its epoch.
+        epoch: u64,
+        /// False if that is taking long, and goes on.
+        given_up: bool,
+    },
+    /// It was given up, and this zoo has woken it since; none if none has.
+    HandedOn(HabitatId, u64, Option<NodeId>),
     /// A peer asks.
     Call(IncomingCall),
     /// A battle that an animal wanted was opened, or not.
@@ -88,6 +119,15 @@ pub enum ZooInput {
         /// Whether it is over.
         over: bool,
     },
+    /// A battle in which an animal was when it came to us was told so, or is over for it.
+    Rejoined {
+        /// The animal.
+        animal: ObjectId,
+        /// Which.
+        battle: u64,
+        /// Whether it is free.
+        over: bool,
+    },
     /// Another zoo tells what became of a hunter's blow.
     Struck {
         /// Who struck.
@@ -99,6 +139,25 @@ pub enum ZooInput {
     Leave(oneshot::Sender<Vec<oneshot::Receiver<()>>>),
 }
 
+/// A habitat whose post was claimed.
+pub struct Claimed {
+    id: HabitatId,
+    epoch: u64,
+    state: Map<String, Value>,
+    /// What other nodes last saw of its animals, if that can be newer than what was saved.
+    seen: Option<Vec<Seen>>,
+    keeper: Keeper,
+}
+
+/// Why a habitat was not claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotClaimed {
+    /// Somebody who lives has it.
+    Held,
+    /// Store or directory could not be asked.
+    Failed,
+}
+
 /// What the flows of a zoo share.
 pub(crate) struct Shared {
     mesh: Mesh,
@@ -108,6 +167,7 @@ pub(crate) struct Shared {
     content: Arc<Content>,
     calendar: Calendar,
     tasks: Tasks,
+    draining: Draining,
     claims: AtomicU64,
 }
 
@@ -144,6 +204,7 @@ pub fn start(parts: Parts) -> std::io::Result<Zoo> {
         content,
         calendar,
         tasks: tasks.clone(),
+        draining: draining.clone(),
         claims: AtomicU64::new(1),
     });
     let cells = audience.cells();
@@ -151,30 +212,13 @@ pub fn start(parts: Parts) -> std::io::Result<Zoo> {
     let world = world_loop::start(world, mesh.clone(), events, metrics, draining, &tasks, |handle| {
         rules::ZooRules::new(shared, handle.clone(), cells, &counted, secret)
     })?;
-    tasks.spawn(forget_gone(mesh, audience.clone()));
+    tasks.spawn(audience::follow(mesh, audience.clone()));
     Ok(Zoo { world, audience })
 }
 
-/// Tells the audience of frontends that the directory has removed.
-async fn forget_gone(mesh: Mesh, audience: Audience) {
-    let mut peers = mesh.watch_peers();
-    let mut known: BTreeSet<Incarnation> = BTreeSet::new();
-    loop {
-        let now: BTreeSet<Incarnation> = {
-            let table = peers.borrow_and_update();
-            let frontends = table.iter().filter(|peer| peer.record.role == Role::Frontend);
-            frontends.map(|peer| peer.record.incarnation).collect()
-        };
-        known.difference(&now).for_each(|gone| audience.gone(*gone));
-        known = now;
-        if peers.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
 impl Zoo {
-    /// Saves and releases what it owns: the first half of leaving the mesh.
+    /// Saves and releases what it owns, and has other zoos go on with it: the first half of leaving the mesh. Its animals are
+    /// shown until others show them.
     pub async fn leave(&self) {
         let (reply, told) = oneshot::channel();
         let all = async {
@@ -182,7 +226,7 @@ impl Zoo {
                 return;
             }
             for done in told.await.unwrap_or_default() {
-                // An error means that the keeper was fenced, which is as good as done.
+                // An error means that the habitat was another's by then, which is as good as done.
                 let _ = done.await;
             }
         };

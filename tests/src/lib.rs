@@ -11,6 +11,7 @@ pub mod net;
 pub mod processes;
 
 pub mod chaos;
+pub mod freezes;
 
 pub mod couchbase;
 pub mod hammer;

@@ -128,12 +128,18 @@ pub struct RealCluster {
     /// The nodes, by host.
     pub nodes: Vec<Option<Process>>,
     roles: Vec<&'static str>,
+    more: Vec<&'static str>,
     folder: PathBuf,
 }
 
 impl RealCluster {
     /// Starts etcd and a node for each role; the first MUST be the gateway.
     pub fn start(name: &str, roles: &[&'static str]) -> RealCluster {
+        RealCluster::start_with(name, roles, &[])
+    }
+
+    /// The same, with more words on every node's command line.
+    pub fn start_with(name: &str, roles: &[&'static str], more: &[&'static str]) -> RealCluster {
         let folder = std::env::temp_dir().join(format!("wildmesh-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).expect("a folder for logs and data");
@@ -142,6 +148,7 @@ impl RealCluster {
             etcd: None,
             nodes: roles.iter().map(|_| None).collect(),
             roles: roles.to_vec(),
+            more: more.to_vec(),
             folder,
         };
         cluster.start_etcd();
@@ -184,7 +191,8 @@ impl RealCluster {
     pub fn start_node(&mut self, i: usize) {
         let (role, host) = (self.roles[i], self.net.host(i + 1).clone());
         let name = format!("{role}-{i}");
-        self.nodes[i] = Some(self.spawn(&host, role, &name, &name, "store", &["--key", KEY]));
+        self.nodes[i] =
+            Some(self.spawn(&host, role, &name, &name, "store", &[&["--key", KEY][..], &self.more].concat()));
     }
 
     /// Starts a node that is not one of the cluster's, with the same etcd but documents of its own. It logs as `other-`
@@ -228,6 +236,42 @@ impl RealCluster {
             node.signal("KILL");
             wait_for(&format!("the death of {}", node.name), || (!node.alive()).then_some(()));
         }
+    }
+
+    /// Tells a node to leave by SIGTERM, waits until its process has ended, and starts it again. How long it took to leave.
+    ///
+    /// # Panics
+    /// If it does not leave in order, or not within [`PATIENCE`].
+    pub fn replace_node(&mut self, i: usize) -> Duration {
+        let began = Instant::now();
+        if let Some(node) = &self.nodes[i] {
+            node.signal("TERM");
+        }
+        self.until_left(i);
+        let took = began.elapsed();
+        self.start_node(i);
+        took
+    }
+
+    /// Waits until the process of a node that was told to leave has ended in order, and forgets it.
+    ///
+    /// # Panics
+    /// If it does not, or not within [`PATIENCE`].
+    pub fn until_left(&mut self, i: usize) {
+        let Some(node) = self.nodes[i].take() else { return };
+        wait_for(&format!("{} to leave", node.name), || (!node.alive()).then_some(()));
+        let log = self.log_of(&node.name);
+        assert!(log.contains("has left"), "{} did not leave in order:\n{log}", node.name);
+    }
+
+    /// `wildmesh drain` on the host outside: its exit code and what it printed as its result.
+    pub fn drain(&self, node: &str, more: &[&str]) -> (Option<i32>, Value) {
+        let etcd = self.etcd_url();
+        let output = self.outside_command(&[&["drain", node, "--etcd", &etcd, "--json"][..], more].concat()).output();
+        let output = output.expect("wildmesh drain");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let result = text.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or(Value::Null);
+        (output.status.code(), result)
     }
 
     /// The gateway's address.
@@ -309,6 +353,11 @@ impl RealCluster {
         std::fs::read_to_string(self.folder.join(format!("{name}.log"))).unwrap_or_default()
     }
 
+    /// Where the nodes' documents lie, as `--store` wants it.
+    pub fn store(&self) -> String {
+        format!("embedded:{}", self.folder.join("store").display())
+    }
+
     /// Where logs and data are.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -335,6 +384,13 @@ impl Bots {
     /// True if their progress so far contains this.
     pub fn said(&self, words: &str) -> bool {
         std::fs::read_to_string(&self.log).unwrap_or_default().contains(words)
+    }
+
+    /// Ends them in good order; their report.
+    pub fn stop(self) -> Value {
+        // What has ended already cannot be told to.
+        let _ = Command::new("kill").args(["-s", "INT", &self.child.0.id().to_string()]).status();
+        self.report()
     }
 
     /// Waits for their end; their report.

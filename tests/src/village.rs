@@ -9,12 +9,13 @@ pub mod land;
 pub mod person;
 pub mod seen;
 
+mod trouble;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use cartographer::terrain::Terrain;
-use cartographer::world::Faults as PlantedBugs;
 use estate::audit::audit;
 use estate::goods::transfer::{Leg, transfer};
 use estate::goods::{Goods, ItemName, Place, Serial, Unique};
@@ -27,15 +28,16 @@ use mesh::tasks::Tasks;
 use mesh::transport::memory::MemoryNetwork;
 use mesh::{NodeId, PeerState, Role};
 use nodes::calendar::Calendar;
+use nodes::election;
 use nodes::frontend;
 use nodes::game::GameWorld;
 use nodes::game::content::Content;
 use nodes::islands::Archipelago;
 use nodes::islands::record::{self, IslandKind, IslandRecord, IslandState};
 use nodes::metrics::Exposition;
+use nodes::steward::WorldRules;
 use nodes::steward::office::Office;
-use nodes::steward::{WorldRules, election};
-use nodes::wiring::{self, Door, Membership, Node, Setup};
+use nodes::wiring::{self, DRAIN_TIMEOUT, Door, Membership, Node, Setup};
 use nodes::world_loop::Inspection;
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
@@ -151,6 +153,8 @@ struct House {
     district: String,
     directory: MemoryClient,
     node: Option<Node>,
+    /// The tasks of a node that empties itself.
+    leaving: Option<Tasks>,
     /// What may befall its way to the store.
     store: Faults,
     frozen: bool,
@@ -238,6 +242,7 @@ impl Village {
             district: district.to_owned(),
             directory: self.directory.client(),
             node: None,
+            leaving: None,
             store: self.store.client().faults(),
             frozen: false,
         };
@@ -284,9 +289,9 @@ impl Village {
             door: None,
             public: (house.role == Role::Frontend).then(|| format!("ws://village/{name}")),
             frontend: frontend::Config::default(),
+            gateway: Default::default(),
             exposition: Exposition::new(),
             secret,
-            faults: PlantedBugs::default(),
             content,
             calendar,
             steward,
@@ -307,10 +312,40 @@ impl Village {
         self.doors.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         let house = self.house(name);
         house.frozen = false;
-        if let Some(node) = house.node.take() {
-            node.tasks.freeze(false);
-            node.tasks.stop();
+        let leaving = house.leaving.take();
+        for tasks in house.node.take().map(|node| node.tasks).into_iter().chain(leaving) {
+            tasks.freeze(false);
+            tasks.stop();
         }
+    }
+
+    /// Takes a running node out of the village, for a story that has it leave in order while other things happen
+    /// ([`Node::leave`]).
+    pub fn takes_out(&mut self, name: &str) -> Node {
+        self.doors.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.house(name).node.take().unwrap_or_else(|| panic!("{name} does not run"))
+    }
+
+    /// Has a node empty itself and leave; done when it is gone. The story goes on beside it (`tokio::join!`).
+    pub fn drains(&mut self, name: &str) -> impl Future<Output = ()> + use<> {
+        let (doors, name) = (self.doors.clone(), name.to_owned());
+        let house = self.house(&name);
+        let node = house.node.take().unwrap_or_else(|| panic!("{name} does not run"));
+        house.leaving = Some(node.tasks.clone());
+        async move {
+            node.drain(DRAIN_TIMEOUT, std::future::pending()).await;
+            doors.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+        }
+    }
+
+    /// Has a node empty itself and leave, and waits until it is gone.
+    pub async fn drain(&mut self, name: &str) {
+        self.drains(name).await;
+    }
+
+    /// Cuts a node's way to the store, or mends it.
+    pub fn store_is_away(&self, name: &str, away: bool) {
+        self.houses.get(name).unwrap_or_else(|| panic!("no node is called {name}")).store.unreachable(away);
     }
 
     /// Kills a node, and starts it again when the directory has forgotten its life.
@@ -388,7 +423,7 @@ impl Village {
 
     /// The node that is steward, if there is one.
     pub async fn steward(&self) -> Option<String> {
-        let key = election::key(&District::new(CLUSTER, DISTRICT));
+        let key = election::key(&District::new(CLUSTER, DISTRICT), "steward");
         let entry = self.directory.client().get(&key).await.expect("the directory answers")?;
         serde_json::from_slice::<Office>(&entry.value).ok().map(|office| office.node)
     }

@@ -122,7 +122,7 @@ impl<B: Body> World<B> {
     /// Something that this publisher said was surely lost: every keyframe is asked of it again.
     pub fn lost(&mut self, now: u64, publisher: u64) {
         let now = self.advance(now);
-        if self.config.faults.no_gap_repair {
+        if planted::is("no_gap_repair") {
             return;
         }
         if let Some(peer) = self.peers.get_mut(&publisher) {
@@ -147,6 +147,11 @@ impl<B: Body> World<B> {
     pub fn apply_answer(&mut self, now: u64, publisher: u64, cells: &[Cell], frames: Vec<Bytes>) -> Vec<CellFrame> {
         let now = self.advance(now);
         let forward = frames.into_iter().flat_map(|bytes| self.apply(now, publisher, bytes)).collect();
+        if planted::is("keyframe_lost")
+            && let Some(peer) = self.peers.get_mut(&publisher)
+        {
+            peer.wanted.clear();
+        }
         if let Some(peer) = self.peers.get_mut(&publisher) {
             cells.iter().for_each(|cell| peer.put_off(*cell, now + ASK_AGAIN_MS));
         }
@@ -160,7 +165,7 @@ impl<B: Body> World<B> {
 
     fn take(&mut self, now: u64, header: Header, bytes: Bytes, forward: &mut Vec<CellFrame>) {
         let Header { publisher, cell, seq, is_keyframe, .. } = header;
-        let is_careless = self.config.faults.no_gap_repair;
+        let is_careless = planted::is("no_gap_repair");
         let Some(feed) = self.feed(publisher, cell) else {
             self.stats.ignored += 1;
             return;
@@ -240,7 +245,7 @@ impl<B: Body> World<B> {
 
     /// Wants a keyframe because of what a feed showed.
     fn want(&mut self, publisher: u64, cell: Cell, now: u64) {
-        if self.config.faults.no_gap_repair {
+        if planted::is("no_gap_repair") {
             return;
         }
         if let Some(peer) = self.peers.get_mut(&publisher)
@@ -274,7 +279,7 @@ impl<B: Body> World<B> {
 
     /// Removes the ghosts of publishers that have been gone for the grace.
     pub(super) fn age_out(&mut self, now: u64, out: &mut TickOutput) {
-        if self.config.faults.no_ghost_ageing {
+        if planted::is("no_ghost_ageing") {
             return;
         }
         let over = self.peers.iter().filter(|(_, peer)| peer.gone_at.is_some_and(|at| at <= now));

@@ -33,7 +33,7 @@ impl<B: Body> World<B> {
     /// The verifications that are due. To be called every tick, or every few.
     pub fn verify(&mut self, now: u64) -> Vec<Verify> {
         let now = self.advance(now);
-        if self.config.faults.no_verify || self.config.faults.no_gap_repair {
+        if planted::is("no_verify") || planted::is("no_gap_repair") {
             return Vec::new();
         }
         let due = self.peers.iter_mut().filter(|(_, peer)| peer.gone_at.is_none() && peer.verify_at <= now);

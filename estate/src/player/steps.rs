@@ -36,7 +36,7 @@ impl Kind for PlayerKind {
                 let why = format!("the last promise kept is {}, not {}", document.kept, keep.after);
                 return Err(Refusal::new("kept", why));
             }
-            document.kept = keep.to;
+            document.kept = if planted::is("promise_kept_twice") { keep.after } else { keep.to };
         }
         document.bag.change(&effect.take, &effect.put, BAG)?;
         document.page.book(&effect.create, &effect.destroy)?;
@@ -86,11 +86,11 @@ pub async fn take(
     }
     // Whoever is told that an effect is applied closes its transaction: an owner of old, that does not know yet of the heir
     // in whose document the intent stands, MUST NOT say so.
-    if matches!(step.act, Act::Apply { .. }) && !held {
+    if matches!(step.act, Act::Apply { .. }) && !held && !planted::is("stale_owner_answers") {
         check_owned(transactions, claimed, step).await?;
     }
     let stepped = participant::take(&PlayerKind, &mut claimed.document, step);
-    if stepped == Stepped::Taken {
+    if stepped == Stepped::Taken && !planted::is("step_answered_unsaved") {
         claimed.unsaved = true;
         settle(transactions, claimed, step).await?;
     }

@@ -311,7 +311,7 @@ impl Transactions {
             arbiter::remember(&*self.store, intent.op, entry.digest).await?;
         }
         let done = |entry: &Entry| match entry.state {
-            State::Committed if entry.token == intent.token && transfer => {
+            State::Committed if entry.token == intent.token && transfer && !planted::is("transfer_forgotten") => {
                 Change::Put(Entry { state: State::Done, parts: Vec::new(), ..entry.clone() })
             }
             State::Committed if entry.token == intent.token => Change::Drop,

@@ -161,18 +161,20 @@ pub fn take<K: Kind>(kind: &K, document: &mut K::Document, step: &Step) -> Stepp
     let taken = match &step.act {
         Act::Mark { .. } => ours,
         Act::Apply { .. } | Act::Clear => !ours,
-        Act::Alone { .. } => marks.recent.contains(&step.intent.op),
+        Act::Alone { .. } => marks.recent.contains(&step.intent.op) && !planted::is("operation_forgotten"),
         Act::Guarded { .. } => false,
     };
     if taken {
         return Stepped::Already;
     }
-    if let Some(other) = marks.intent.clone().filter(|_| !ours) {
+    if let Some(other) = marks.intent.clone().filter(|_| !ours && !planted::is("intent_not_checked")) {
         return Stepped::Busy(other);
     }
     match &step.act {
         Act::Mark { closed, .. } => {
-            if let Some(last) = marks.last.clone().filter(|last| Some(last.token) != *closed) {
+            if let Some(last) =
+                marks.last.clone().filter(|last| Some(last.token) != *closed && !planted::is("transfer_left_open"))
+            {
                 return Stepped::Unclosed(last);
             }
             marks.intent = Some(step.intent.clone());

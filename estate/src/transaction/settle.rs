@@ -63,6 +63,7 @@ impl Transactions {
             State::Pending if self.known.pending_for(entry.token) < PATIENCE => return Ok(Settled::Pending),
             State::Pending => match self.abort(&intent).await? {
                 Some(now) if now.state == State::Committed => self.finish(&intent, &now, None, Vec::new()).await?,
+                _ if planted::is("aborted_applied") => self.finish(&intent, entry, None, Vec::new()).await?,
                 _ => self.clear_all(&intent, &entry.parts).await,
             },
             State::Aborted | State::Done => {}

@@ -111,7 +111,7 @@ impl Server {
             None => Key::Request(call.incarnation, call.id),
         };
         let waiter = Waiter { from: call.from.clone(), incarnation: call.incarnation, id: call.id };
-        match self.known.get(&key) {
+        match self.known.get(&key).filter(|_| !planted::is("calls_not_deduplicated")) {
             Some(Known::Finished(result)) => {
                 self.counts.repeats += 1;
                 Verdict::Answer(result.clone())

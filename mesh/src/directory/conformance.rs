@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::memory::MemoryDirectory;
-use super::{Directory, Entry, Error, WatchEvent};
+use super::{CHANGES, Change, Directory, Entry, Error, Expect, Guard, WatchEvent};
 use crate::tasks::Tasks;
 use crate::testing::EtcdServer;
 
@@ -115,6 +115,11 @@ conformance! {
     a_watch_tells_only_its_prefix,
     a_slow_watcher_is_ended_and_not_waited_for,
     of_many_swaps_at_once_one_wins,
+    each_of_many_changes_happens_by_what_it_expects_itself,
+    changes_of_one_call_have_one_revision_and_their_order,
+    changes_happen_only_while_their_guard_stands,
+    changes_under_a_lease_that_is_gone_say_so,
+    too_many_changes_or_two_of_one_key_are_refused,
     the_description_names_the_driver,
 }
 
@@ -381,6 +386,105 @@ async fn of_many_swaps_at_once_one_wins(subject: &dyn Subject, prefix: &str) {
     let outcomes = tokio::join!(try_it(), try_it(), try_it(), try_it());
     let outcomes = [outcomes.0, outcomes.1, outcomes.2, outcomes.3];
     assert_eq!(outcomes.into_iter().filter(|outcome| outcome.as_ref().unwrap().is_some()).count(), 1);
+}
+
+fn put(key: String, expect: Expect, value: &[u8]) -> Change {
+    Change { key, expect, becomes: Some((value.to_vec(), None)) }
+}
+
+async fn each_of_many_changes_happens_by_what_it_expects_itself(subject: &dyn Subject, prefix: &str) {
+    let directory = subject.directory();
+    let key = |name: &str| format!("{prefix}{name}");
+    let made = directory.put(&key("a"), b"1", None).await.unwrap();
+    let written = directory.put(&key("a"), b"2", None).await.unwrap();
+    let gone = directory.put(&key("gone"), b"1", None).await.unwrap();
+    directory.put(&key("stays"), b"1", None).await.unwrap();
+    let changes = [
+        put(key("new"), Expect::Missing, b"1"),
+        put(key("stays"), Expect::Missing, b"no"),
+        put(key("a"), Expect::Modified(made), b"no"),
+        Change { key: key("gone"), expect: Expect::Created(gone), becomes: None },
+        Change { key: key("never"), expect: Expect::Missing, becomes: None },
+        put(key("nowhere"), Expect::Created(made), b"no"),
+    ];
+    let changed = directory.change(None, &changes).await.unwrap().expect("no guard");
+    assert_eq!(changed.done, [true, false, false, true, false, false]);
+    let second = [put(key("a"), Expect::Created(made), b"3")];
+    let again = directory.change(None, &second).await.unwrap().expect("no guard");
+    assert!(again.done[0] && again.revision > changed.revision);
+    let third =
+        [put(key("a"), Expect::Modified(again.revision), b"4"), put(key("new"), Expect::Modified(written), b"no")];
+    assert_eq!(directory.change(None, &third).await.unwrap().expect("no guard").done, [true, false]);
+    let (entries, _) = directory.list(prefix).await.unwrap();
+    let left: Vec<(&str, &[u8])> =
+        entries.iter().map(|entry| (&entry.key[prefix.len()..], entry.value.as_slice())).collect();
+    assert_eq!(left, [("a", &b"4"[..]), ("new", b"1"), ("stays", b"1")]);
+    assert_eq!(entries[0].created, made, "what is written again was made once");
+}
+
+async fn changes_of_one_call_have_one_revision_and_their_order(subject: &dyn Subject, prefix: &str) {
+    let directory = subject.directory();
+    let mut events = directory.watch(prefix, 0).await.unwrap();
+    let lease = directory.grant(60).await.unwrap();
+    let keys: Vec<String> = (0..CHANGES).rev().map(|number| format!("{prefix}{number:03}")).collect();
+    let change =
+        |key: &String| Change { key: key.clone(), expect: Expect::Missing, becomes: Some((vec![], Some(lease))) };
+    let changes: Vec<Change> = keys.iter().map(change).collect();
+    let changed = directory.change(None, &changes).await.unwrap().expect("no guard");
+    assert_eq!(changed.done, vec![true; CHANGES]);
+    for key in &keys {
+        match next(&mut events).await {
+            WatchEvent::Put(entry) => {
+                assert_eq!((&entry.key, entry.created, entry.lease), (key, changed.revision, Some(lease)));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(directory.change(None, &changes).await.unwrap().expect("no guard").done, vec![false; CHANGES]);
+    directory.revoke(lease).await.unwrap();
+    assert!(directory.list(prefix).await.unwrap().0.is_empty(), "all live under the lease");
+}
+
+async fn changes_happen_only_while_their_guard_stands(subject: &dyn Subject, prefix: &str) {
+    let directory = subject.directory();
+    let (guard, key) = (format!("{prefix}guard"), format!("{prefix}a"));
+    let first = directory.put(&guard, b"", None).await.unwrap();
+    directory.put(&guard, b"written again", None).await.unwrap();
+    let by = |created| Some(Guard { key: &guard, created });
+    let changed = directory.change(by(first), &[put(key.clone(), Expect::Missing, b"1")]).await.unwrap();
+    let made = changed.expect("the guard stands").revision;
+    directory.delete(&guard, None).await.unwrap();
+    let remove = [Change { key: key.clone(), expect: Expect::Created(made), becomes: None }];
+    assert_eq!(directory.change(by(first), &remove).await.unwrap(), None);
+    let second = directory.put(&guard, b"", None).await.unwrap();
+    assert_eq!(directory.change(by(first), &remove).await.unwrap(), None, "another has made it anew");
+    assert_eq!(value_of(directory, &key).await.as_deref(), Some(&b"1"[..]));
+    assert!(directory.change(by(second), &remove).await.unwrap().expect("the guard stands").done[0]);
+}
+
+async fn changes_under_a_lease_that_is_gone_say_so(subject: &dyn Subject, prefix: &str) {
+    let directory = subject.directory();
+    let lease = directory.grant(TTL_S).await.unwrap();
+    directory.revoke(lease).await.unwrap();
+    let under = |name: &str| Change {
+        key: format!("{prefix}{name}"),
+        expect: Expect::Missing,
+        becomes: Some((b"1".to_vec(), Some(lease))),
+    };
+    let failed = directory.change(None, &[put(format!("{prefix}b"), Expect::Missing, b"1"), under("a")]).await;
+    assert!(matches!(failed, Err(Error::LeaseGone(id)) if id == lease), "{failed:?}");
+    assert!(directory.list(prefix).await.unwrap().0.is_empty(), "nothing was written");
+}
+
+async fn too_many_changes_or_two_of_one_key_are_refused(subject: &dyn Subject, prefix: &str) {
+    let directory = subject.directory();
+    let many: Vec<Change> = (0..=CHANGES).map(|n| put(format!("{prefix}{n}"), Expect::Missing, b"")).collect();
+    let twice =
+        vec![put(format!("{prefix}a"), Expect::Missing, b"1"), put(format!("{prefix}a"), Expect::Missing, b"2")];
+    for changes in [many, twice] {
+        assert!(matches!(directory.change(None, &changes).await, Err(Error::Refused(_))));
+    }
+    assert!(directory.list(prefix).await.unwrap().0.is_empty());
 }
 
 async fn the_description_names_the_driver(subject: &dyn Subject, _: &str) {

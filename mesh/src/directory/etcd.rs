@@ -14,13 +14,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use etcd_client::{Client, Compare, CompareOp, DeleteOptions, GetOptions, KeyValue, PutOptions, Txn, TxnOp};
+use etcd_client::{
+    Client, Compare, CompareOp, DeleteOptions, GetOptions, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse,
+};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use self::link::Link;
 use self::outcome::{Effect, Failure};
-use super::{CALL_DEADLINE, Directory, Entry, Error, LeaseId, Result, Revision, WatchEvent};
+use super::{
+    CALL_DEADLINE, Change, Changed, Directory, Entry, Error, Expect, Guard, LeaseId, Result, Revision, WatchEvent,
+    check_changes,
+};
 use crate::tasks::Tasks;
 
 /// The pause before a call that reached nobody is tried again.
@@ -156,6 +161,26 @@ fn range_end(prefix: &str) -> Vec<u8> {
     vec![0]
 }
 
+/// A transaction of its own within the transaction of all changes: so each depends on its own expectation alone.
+fn nested(change: &Change) -> TxnOp {
+    let key = change.key.as_str();
+    let expected = match change.expect {
+        Expect::Missing => Compare::create_revision(key, CompareOp::Equal, 0),
+        Expect::Created(revision) => Compare::create_revision(key, CompareOp::Equal, revision),
+        Expect::Modified(revision) => Compare::mod_revision(key, CompareOp::Equal, revision),
+    };
+    // A key that does not exist has revision 0.
+    let exists = Compare::create_revision(key, CompareOp::Greater, 0);
+    let (compares, write) = match &change.becomes {
+        Some((value, lease)) => {
+            let options = PutOptions::new().with_lease(lease.unwrap_or(0));
+            (vec![expected], TxnOp::put(key, value.as_slice(), Some(options)))
+        }
+        None => (vec![expected, exists], TxnOp::delete(key, None)),
+    };
+    TxnOp::txn(Txn::new().when(compares).and_then([write]))
+}
+
 fn entry(kv: &KeyValue) -> Entry {
     Entry {
         key: String::from_utf8_lossy(kv.key()).into_owned(),
@@ -248,6 +273,23 @@ impl Directory for EtcdDirectory {
             })
             .await?;
         Ok(deleted.succeeded())
+    }
+
+    async fn change(&self, guard: Option<Guard<'_>>, changes: &[Change]) -> Result<Option<Changed>> {
+        check_changes(changes)?;
+        let compares = guard.map(|guard| Compare::create_revision(guard.key, CompareOp::Equal, guard.created));
+        let writes: Vec<TxnOp> = changes.iter().map(nested).collect();
+        let txn = Txn::new().when(compares.into_iter().collect::<Vec<_>>()).and_then(writes);
+        let lease = changes.iter().find_map(|change| change.becomes.as_ref()?.1).unwrap_or(0);
+        let made = self
+            .call(Effect::Under(lease), |mut client| {
+                let txn = txn.clone();
+                async move { client.txn(txn).await }
+            })
+            .await?;
+        let done =
+            made.op_responses().iter().map(|op| matches!(op, TxnOpResponse::Txn(txn) if txn.succeeded())).collect();
+        Ok(made.succeeded().then(|| Changed { revision: revision_in(made.header()), done }))
     }
 
     async fn watch(&self, prefix: &str, from: Revision) -> Result<mpsc::Receiver<WatchEvent>> {

@@ -18,7 +18,10 @@ pub use faults::{Calls, Cut, Loss};
 
 use self::core::Core;
 use self::faults::Faults;
-use super::{CALL_DEADLINE, Directory, Entry, Error, LeaseId, Result, Revision, WatchEvent};
+use super::{
+    CALL_DEADLINE, Change, Changed, Directory, Entry, Error, Guard, LeaseId, Result, Revision, WatchEvent,
+    check_changes,
+};
 use crate::tasks::Tasks;
 
 /// How long a watch of a silently cut client stays quiet before it ends: as long as etcd's connection takes to notice.
@@ -233,6 +236,11 @@ impl Directory for MemoryClient {
 
     async fn delete(&self, key: &str, expected: Option<Revision>) -> Result<bool> {
         self.call(Calls::Writes, |core, now| Ok(core.delete(key, expected, now))).await
+    }
+
+    async fn change(&self, guard: Option<Guard<'_>>, changes: &[Change]) -> Result<Option<Changed>> {
+        check_changes(changes)?;
+        self.call(Calls::Writes, |core, now| core.change(guard, changes, now)).await
     }
 
     async fn watch(&self, prefix: &str, from: Revision) -> Result<mpsc::Receiver<WatchEvent>> {

@@ -69,6 +69,10 @@ struct Bot {
     home: bool,
     /// What lives its life, if it does more than walk.
     settler: Option<Settler>,
+    /// When it last heard anything.
+    heard: Instant,
+    /// It follows a redirect, and has heard nothing since then.
+    silent: Option<Instant>,
 }
 
 /// Why playing ended.
@@ -147,6 +151,8 @@ impl Bot {
             timing: play::Timing::new(now),
             heard: now,
             home: false,
+            heard: now,
+            silent: None,
         };
         bot.settle(welcome, now);
         let offset = bot.walker.below(1000);
@@ -196,6 +202,7 @@ impl Bot {
                     return self.connection.close().await;
                 }
                 End::Redirected { url, token } => {
+                    self.silent = Some(self.heard);
                     // It counts from the last that was heard: whoever moved us may have kept us waiting before it said so.
                     self.shared.presence().lost(self.index, "redirected", true, lost_at);
                     self.follow(&url, &token).await
@@ -266,7 +273,9 @@ impl Bot {
     }
 
     async fn follow(&self, url: &str, token: &str) -> Result<(Way, Connection, Welcome), ClientError> {
-        match Connection::open(url, token, HelloKind::Ticket).await {
+        // A passage is a ticket; what a session comes back with begins with an r.
+        let kind = if token.starts_with('r') { HelloKind::Resume } else { HelloKind::Ticket };
+        match Connection::open(url, token, kind).await {
             Ok((connection, welcome)) => Ok((Way::Redirected, connection, welcome)),
             Err(error) => {
                 self.shared.tally().error("redirect", error.chain());

@@ -36,6 +36,25 @@ impl Percentiles {
     }
 }
 
+/// How long nothing was heard, in milliseconds; 0 when nothing was measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Gaps {
+    /// Half were shorter.
+    pub p50: f64,
+    /// One in a hundred was longer.
+    pub p99: f64,
+    /// The longest.
+    pub max: f64,
+}
+
+impl Gaps {
+    /// Of a histogram in microseconds.
+    pub fn of(histogram: &Histogram<u64>) -> Self {
+        let Percentiles { p50, p99 } = Percentiles::of(histogram);
+        Self { p50, p99, max: if histogram.is_empty() { 0.0 } else { histogram.max() as f64 / 1000.0 } }
+    }
+}
+
 /// Errors of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ErrorKind {
@@ -145,6 +164,8 @@ pub struct BotsReport {
     pub resume_ms: Percentiles,
     /// From a redirect to the next welcome.
     pub redirect_ms: Percentiles,
+    /// From the last that was heard before a redirect was followed to the first that was heard after the welcome.
+    pub gap_ms: Gaps,
     /// Between a command and its answer.
     pub answer_ms: Percentiles,
     /// By how much clock offsets were off.
@@ -184,6 +205,7 @@ pub(super) struct Tally {
     pub(super) join: Histogram<u64>,
     pub(super) resume: Histogram<u64>,
     pub(super) redirect: Histogram<u64>,
+    pub(super) gap: Histogram<u64>,
     pub(super) answer: Histogram<u64>,
     pub(super) clock_error: Histogram<u64>,
     pub(super) own_lag: Histogram<u64>,
@@ -197,6 +219,7 @@ impl Tally {
             join: histogram(),
             resume: histogram(),
             redirect: histogram(),
+            gap: histogram(),
             answer: histogram(),
             clock_error: histogram(),
             own_lag: histogram(),
@@ -227,6 +250,7 @@ impl Tally {
             join_ms: Percentiles::of(&self.join),
             resume_ms: Percentiles::of(&self.resume),
             redirect_ms: Percentiles::of(&self.redirect),
+            gap_ms: Gaps::of(&self.gap),
             answer_ms: Percentiles::of(&self.answer),
             clock_error_ms: Percentiles::of(&self.clock_error),
             own_lag_ms: Percentiles::of(&self.own_lag),

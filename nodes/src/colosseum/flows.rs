@@ -1,13 +1,14 @@
 //! What a colosseum waits for: taking fighters and posts, giving fighters back, paying spoils.
 //!
-//! Flows hold no world state; they ask the world and tell it. What is owed is done until it is answered, or the one to whom
-//! it is owed is gone for the directory; every other wait has a bound. Paying is one operation of the estate under a number
-//! derived from battle, animal and player, so that it happens once whoever does it and however often.
+//! Flows hold no world state; they ask the world and tell it. What is owed for a battle is tried, and the world is told whether
+//! it is settled or to be tried again: by then a fighter may have another owner. Every wait has a bound, and nothing is said for
+//! a battle without the lease. Paying is one operation of the estate under a number derived from battle, animal and player, so
+//! that it happens once whoever does it and however often.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use cartographer::geometry::Epoch;
+use cartographer::geometry::{Epoch, ObjectId};
 use estate::goods::promise::{self, What};
 use estate::goods::{Goods, GoodsEffect, Place};
 use estate::post::{self, Claim, Held};
@@ -17,12 +18,16 @@ use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use super::hosted::{Hosting, room_of};
+use super::hosted::{Hosting, epoch_of, room_of, state_of};
 use super::{ColosseumInput, Life, Reply, Reserved, Shared, keeper};
+use crate::battles;
+use crate::game::battle::Battle;
 use crate::game::combat::{Debt, Event, Room, Spoil};
+use crate::game::kind;
+use crate::last_seen;
 use crate::methods::living::{
-    BATTLE_JOIN, BATTLE_OPEN, BattleJoin, BattleOpen, FIGHTER_FREED, FIGHTER_TAKE, Fighter, FighterFreed, FighterTake,
-    Freed, Note, PEOPLE_NOTE,
+    BATTLE_JOIN, BATTLE_OPEN, BATTLE_RESUME, BattleJoin, BattleOpen, ELSEWHERE, FIGHTER_FREED, FIGHTER_TAKE, Fighter,
+    FighterFreed, FighterTake, Freed, Note, PEOPLE_NOTE,
 };
 use crate::methods::{pack, unpack};
 use crate::protocol::codes;
@@ -38,8 +43,25 @@ const JOIN_PAUSE: Duration = Duration::from_millis(250);
 
 const _: () = assert!(JOINS as u128 * JOIN_PAUSE.as_millis() < BATTLE_OPEN.deadline_ms as u128);
 
-/// How often a spoil is tried to be paid: with the pauses, about ten minutes without documents.
-const PAYMENTS: u32 = 120;
+/// How often a spoil is tried to be paid before the world is asked anew; with the pauses, about a minute without documents.
+const PAYMENTS: u32 = 16;
+
+/// How often an owner is asked for a fighter that may have been taken, or to take one back whose battle has not come to be:
+/// with the pauses, about ten minutes.
+const ASKED: u32 = 120;
+
+/// How often somebody who asks for a battle that is just being brought here looks whether it has come, and the pause: together
+/// less than the patience of whoever asks.
+const ARRIVALS: u32 = 30;
+const ARRIVAL_PAUSE: Duration = Duration::from_millis(100);
+
+const _: () = assert!(ARRIVALS as u128 * ARRIVAL_PAUSE.as_millis() < BATTLE_RESUME.deadline_ms as u128);
+
+/// How often the others are asked to go on with a battle that is released here, the pause in between, and how many of them each
+/// time.
+const HAND_OVERS: u32 = 8;
+const HAND_OVER_PAUSE: Duration = Duration::from_millis(250);
+const HAND_OVER_ASKED: usize = 3;
 
 /// The kind of a battle's post.
 const POST: &str = "battle";
@@ -182,9 +204,18 @@ impl Flows {
         self.host(room, held).await
     }
 
-    /// Goes on with a battle whose colosseum is gone.
+    /// Goes on with a battle whose colosseum is gone, or has released it. Whoever asks while it is being brought here by another's
+    /// wish waits for that.
     pub(super) async fn resume(&self, number: u64) -> Result<(), CallRefusal> {
-        if self.ask(|reply| ColosseumInput::Reserve(number, reply)).await? == Reserved::Here {
+        let mut reserved = self.ask(|reply| ColosseumInput::Reserve(number, reply)).await;
+        for _ in 0..ARRIVALS {
+            if !matches!(&reserved, Err(refusal) if refusal.code == codes::BUSY) {
+                break;
+            }
+            sleep(ARRIVAL_PAUSE).await;
+            reserved = self.ask(|reply| ColosseumInput::Reserve(number, reply)).await;
+        }
+        if reserved? == Reserved::Here {
             return Ok(());
         }
         let resumed = self.take_over(number).await;
@@ -206,13 +237,64 @@ impl Flows {
             let begins = found.owner.is_some_and(|owner| !living.is_gone(&owner));
             return Err(if begins { CallRefusal::new(codes::BUSY, "the battle is just beginning") } else { missing() });
         }
-        let held = self.claim(number, |owner| living.is_gone(owner)).await?;
+        let mut held = self.claim(number, |owner| living.is_gone(owner)).await?;
         let Some(room) = room_of(&held.state) else {
             self.put_down(number, held).await;
             return Err(missing());
         };
+        let now = self.shared.mesh.now_ms();
+        let mut room = room.awake(now);
+        // Who released it has saved all that was shown.
+        if let Some(owner) = found.owner {
+            let epochs = [Some(Epoch(owner.epoch)), epoch_of(&held.state)];
+            if let Some(seen) = self.last_seen(number, epochs).await {
+                let fresh = room.catch_up(&self.shared.content, &seen, now);
+                held.state = state_of(&room.at_rest(now), Epoch(held.epoch()));
+                tracing::debug!(battle = number, fresh, "a battle has caught up with what was shown of it");
+            }
+        }
         tracing::info!(battle = number, epoch = held.epoch(), "a battle goes on here");
-        self.host(room.awake(self.shared.mesh.now_ms()), held).await
+        self.host(room, held).await
+    }
+
+    /// What was last shown of a battle whose colosseum is gone: under the epoch of its last owner, or, if that showed nothing
+    /// yet, under the one that its document was last saved in.
+    async fn last_seen(&self, number: u64, epochs: [Option<Epoch>; 2]) -> Option<Battle> {
+        let [last, saved] = epochs;
+        let second = saved.filter(|_| saved != last);
+        for epoch in [last, second].into_iter().flatten() {
+            let object = ObjectId(number);
+            let seen = last_seen::freshest(&self.shared.mesh, &[object], Vec::new(), |_| epoch).await;
+            let view = seen.get(&object).map(|seen| &seen.view).filter(|view| view.kind == kind::BATTLE);
+            if let Some(battle) = view.and_then(|view| Battle::of(&view.detail)) {
+                return Some(battle);
+            }
+        }
+        None
+    }
+
+    /// A battle that this node has released as soon as `saved` ends goes on at another colosseum. Where none takes it, its
+    /// members' owners ask for it.
+    pub(super) async fn hand_over(&self, number: u64, saved: oneshot::Receiver<()>) {
+        // Ends when the keeper has ended, by an error.
+        let _ = saved.await;
+        for round in 0..HAND_OVERS {
+            if round > 0 {
+                sleep(HAND_OVER_PAUSE).await;
+            }
+            for node in battles::ranked(&self.shared.mesh.peers(), number).into_iter().take(HAND_OVER_ASKED) {
+                match self.shared.mesh.call(&node, &BATTLE_RESUME, pack(&number)).await {
+                    Ok(_) => {
+                        tracing::info!(battle = number, to = %node, "a battle was handed over");
+                        self.world.role(ColosseumInput::Moved(number, node)).await;
+                        return;
+                    }
+                    Err(CallError::Refused { refusal, .. }) if refusal.code == codes::MISSING => return,
+                    Err(error) => tracing::debug!(battle = number, %error, "a battle was not taken"),
+                }
+            }
+        }
+        tracing::warn!(battle = number, "no colosseum takes a battle: its fighters' owners ask for it");
     }
 
     async fn claim(
@@ -223,9 +305,7 @@ impl Flows {
         let claimant = self.shared.claimant();
         match post::claim(&**self.shared.estate.store(), &key(number), &claimant, is_gone).await {
             Ok(Claim::Claimed(held)) => Ok(held),
-            Ok(Claim::HeldBy(owner)) => {
-                Err(CallRefusal::new(codes::BUSY, format!("{} looks after this battle", owner.node)))
-            }
+            Ok(Claim::HeldBy(owner)) => Err(CallRefusal::new(ELSEWHERE, owner.node)),
             Err(error) => Err(CallRefusal::new(codes::UNAVAILABLE, error.to_string())),
         }
     }
@@ -280,8 +360,8 @@ pub(super) fn settle(shared: &Arc<Shared>, world: WorldHandle<ColosseumInput>, r
             let node = room.member(player).map_or(spoil.node.clone(), |member| member.fighter.node.clone());
             let spoil = Spoil { node, ..spoil };
             tasks.spawn(async move {
-                pay(&shared, number, &spoil).await;
-                world.role(ColosseumInput::Settled(number, debt)).await;
+                let paid = pay(&shared, number, &spoil).await;
+                world.role(said(number, debt, paid)).await;
             });
         }
         Debt::Member(object) => {
@@ -290,11 +370,16 @@ pub(super) fn settle(shared: &Arc<Shared>, world: WorldHandle<ColosseumInput>, r
             let how = member.end().unwrap_or(Freed::Left);
             let freed = FighterFreed { battle: number, object, health: member.fighter.health, how };
             tasks.spawn(async move {
-                free(&shared, &owner, &freed).await;
-                world.role(ColosseumInput::Settled(number, debt)).await;
+                let given = give(&shared, &owner, &freed).await;
+                world.role(said(number, debt, given)).await;
             });
         }
     }
+}
+
+/// What the world is told of a debt.
+fn said(number: u64, debt: Debt, settled: bool) -> ColosseumInput {
+    if settled { ColosseumInput::Settled(number, debt) } else { ColosseumInput::Unsettled(number, debt) }
 }
 
 fn as_taken(battle: u64, fighter: &Fighter) -> FighterFreed {
@@ -304,40 +389,58 @@ fn as_taken(battle: u64, fighter: &Fighter) -> FighterFreed {
 /// A fighter may have been taken without our learning of it: asks again, and gives it back.
 async fn take_back(shared: &Shared, owner: &Life, take: &FighterTake) {
     let mut pause = PAUSE.0;
-    while !shared.is_gone(owner) {
+    for _ in 0..ASKED {
         sleep(pause).await;
         pause = (pause * 2).min(PAUSE.1);
+        if shared.is_gone(owner) {
+            return;
+        }
         match shared.mesh.call(&owner.0, &FIGHTER_TAKE, pack(take)).await {
             Ok(answer) => {
                 let Ok(fighter) = unpack::<Fighter>(&answer) else { return };
                 return free(shared, owner, &as_taken(take.battle, &fighter)).await;
             }
-            Err(CallError::UnknownPeer(_) | CallError::Stopped) => return,
+            Err(CallError::Stopped) => return,
             Err(CallError::Refused { refusal, .. }) if is_answer(&refusal) => return,
             Err(error) => tracing::debug!(fighter = take.object.0, %error, "a fighter may have been taken"),
         }
     }
 }
 
-/// Whether somebody has really answered, and not only been too busy for it.
+/// Whether somebody has really answered, and not only been too busy for it or handed the fighter on.
 fn is_answer(refusal: &CallRefusal) -> bool {
-    ![CallRefusal::DROPPED, CallRefusal::OVERLOADED, codes::UNAVAILABLE].contains(&refusal.code.as_str())
+    ![CallRefusal::DROPPED, CallRefusal::OVERLOADED, codes::UNAVAILABLE, ELSEWHERE].contains(&refusal.code.as_str())
 }
 
-/// Gives a fighter back: until its owner has answered, or is gone.
+/// Gives a fighter back whose battle has not come to be: until its owner has answered, or is gone. Then whoever takes the
+/// fighter over learns by itself that there is no such battle.
 async fn free(shared: &Shared, owner: &Life, freed: &FighterFreed) {
     let mut pause = PAUSE.0;
-    while !shared.is_gone(owner) {
-        match shared.mesh.call(&owner.0, &FIGHTER_FREED, pack(freed)).await {
-            Ok(_) | Err(CallError::UnknownPeer(_) | CallError::Stopped) => return,
-            Err(CallError::Refused { refusal, .. }) if is_answer(&refusal) => {
-                tracing::debug!(fighter = freed.object.0, %refusal, "an owner does not want its fighter back");
-                return;
-            }
-            Err(error) => tracing::debug!(fighter = freed.object.0, %error, "a fighter is given back later"),
+    for _ in 0..ASKED {
+        if shared.is_gone(owner) || give(shared, owner, freed).await {
+            return;
         }
         sleep(pause).await;
         pause = (pause * 2).min(PAUSE.1);
+    }
+}
+
+/// Asks an owner once to take its fighter back. False if that is not done: it did not answer, it is gone, it has handed the
+/// fighter over, or this node has no right to say so at the moment.
+async fn give(shared: &Shared, owner: &Life, freed: &FighterFreed) -> bool {
+    if !shared.mesh.lease().holds() || shared.is_gone(owner) {
+        return false;
+    }
+    match shared.mesh.call(&owner.0, &FIGHTER_FREED, pack(freed)).await {
+        Ok(_) => true,
+        Err(CallError::Refused { refusal, .. }) if is_answer(&refusal) => {
+            tracing::debug!(fighter = freed.object.0, %refusal, "an owner does not want its fighter back");
+            true
+        }
+        Err(error) => {
+            tracing::debug!(fighter = freed.object.0, %error, "a fighter is given back later");
+            false
+        }
     }
 }
 
@@ -345,26 +448,35 @@ async fn free(shared: &Shared, owner: &Life, freed: &FighterFreed) {
 fn operation(what: &[u8], battle: u64, spoil: &Spoil) -> OperationId {
     let hash = Sha256::new().chain_update(what).chain_update(battle.to_be_bytes());
     let hash = hash.chain_update(spoil.animal.0.to_be_bytes()).chain_update(spoil.player.0.to_be_bytes()).finalize();
-    OperationId(u128::from_be_bytes(std::array::from_fn(|index| hash[index])))
+    OperationId(
+        u128::from_be_bytes(std::array::from_fn(|index| hash[index])) ^ u128::from(planted::stir("loot_not_derived")),
+    )
 }
 
-/// Pays a spoil into the player's bag or, if that is full, as a promise; then tells the player.
-async fn pay(shared: &Shared, battle: u64, spoil: &Spoil) {
+/// Pays a spoil into the player's bag or, if that is full, as a promise; then tells the player. False if it is still owed.
+async fn pay(shared: &Shared, battle: u64, spoil: &Spoil) -> bool {
     let goods = goods_of(spoil);
     let mut pause = PAUSE.0;
     for _ in 0..PAYMENTS {
-        match pay_once(&shared.estate, battle, spoil, &goods).await {
-            Ok(()) => return tell(shared, battle, spoil),
-            Err(TransactionError::Refused(refusal)) => {
-                tracing::warn!(battle, player = spoil.player.0, %refusal, "a spoil cannot be paid");
-                return;
+        // Whoever has taken over pays under the same number; without the right to it nothing is begun.
+        if shared.mesh.lease().holds() {
+            match pay_once(&shared.estate, battle, spoil, &goods).await {
+                Ok(()) => {
+                    tell(shared, battle, spoil);
+                    return true;
+                }
+                Err(TransactionError::Refused(refusal)) => {
+                    tracing::warn!(battle, player = spoil.player.0, %refusal, "a spoil cannot be paid");
+                    return true;
+                }
+                Err(error) => tracing::debug!(battle, player = spoil.player.0, %error, "a spoil is paid later"),
             }
-            Err(error) => tracing::debug!(battle, player = spoil.player.0, %error, "a spoil is paid later"),
         }
         sleep(pause).await;
         pause = (pause * 2).min(PAUSE.1);
     }
-    tracing::error!(battle, player = spoil.player.0, "a spoil could not be paid");
+    tracing::warn!(battle, player = spoil.player.0, "a spoil is still owed");
+    false
 }
 
 async fn pay_once(estate: &Transactions, battle: u64, spoil: &Spoil, goods: &Goods) -> Result<(), TransactionError> {

@@ -21,8 +21,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How often the last save is tried.
 const LAST_SAVES: u32 = 10;
 
-/// How long the document of a battle stays that is over, or that waits to be resumed.
-pub(super) const KEPT: Duration = Duration::from_secs(15 * 60);
+/// How long the document of a battle stays that was taken up and put down again.
+const KEPT: Duration = Duration::from_secs(24 * 3_600);
 
 /// What is to be saved.
 #[derive(Clone, Debug)]
@@ -33,8 +33,8 @@ pub(super) struct Snapshot {
     pub(super) state: Map<String, Value>,
     /// Whether goods depend on it.
     pub(super) durable: bool,
-    /// The post is given up with it.
-    pub(super) last: bool,
+    /// The post is given up with it, and its document stays for so long.
+    pub(super) last: Option<Duration>,
 }
 
 /// The world's side of a keeper.
@@ -82,7 +82,7 @@ impl Keeping {
                     Ok(()) => {
                         failed = 0;
                         world.role(ColosseumInput::Saved(self.number, snapshot.revision)).await;
-                        if snapshot.last {
+                        if snapshot.last.is_some() {
                             return;
                         }
                         break;
@@ -95,7 +95,7 @@ impl Keeping {
                     Err(error) => {
                         failed += 1;
                         tracing::warn!(battle = self.number, failed, %error, "a battle could not be saved yet");
-                        if snapshot.last && failed >= LAST_SAVES {
+                        if snapshot.last.is_some() && failed >= LAST_SAVES {
                             return;
                         }
                         sleep(PAUSE).await;
@@ -118,8 +118,8 @@ impl Keeping {
 
 async fn save(store: &dyn Store, held: &mut Held, snapshot: &Snapshot) -> Result<(), PostError> {
     held.state.clone_from(&snapshot.state);
-    if snapshot.last {
-        return post::release(store, held, Some(KEPT)).await;
+    if let Some(keep) = snapshot.last {
+        return post::release(store, held, Some(keep)).await;
     }
     post::save(store, held, if snapshot.durable { Ack::Durable } else { Ack::Early }).await
 }

@@ -1,9 +1,10 @@
 //! The rules of a colosseum's world: its battles, stepped by what happens and by the tick.
 //!
 //! Everything here is synchronous. What waits is handed to keepers and flows; a battle that another node has taken over is
-//! dropped without a word.
+//! dropped without a word. After a pause in which the lease may have been lost, however short it looks from here, every battle
+//! stands still until its document is found unchanged, and nothing is published meanwhile.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use cartographer::geometry::ObjectId;
@@ -11,23 +12,31 @@ use cartographer::world::{CellFrame, TickOutput};
 use mesh::{CallRefusal, NodeId};
 use tokio::sync::oneshot;
 
-use super::hosted::{Hosted, Hosting};
-use super::{ColosseumInput, Life, ROOMS, Reserved, Shared, flows};
+use super::hosted::{Due, Hosted, Hosting};
+use super::{ColosseumInput, Life, ROOMS, Released, Reserved, Shared, flows};
+use crate::draining::Draining;
 use crate::game::battle::Exchange;
 use crate::game::combat::{Effect, Event};
 use crate::game::{Body, GameWorld};
 use crate::load::Load;
-use crate::methods::living::{FIGHTER_TOLD, FighterTold};
+use crate::methods::living::{ELSEWHERE, FIGHTER_TOLD, FighterTold};
 use crate::methods::pack;
 use crate::protocol::codes;
 use crate::world_loop::{Input, Rules, WorldHandle};
 
 /// How the metrics name blows and reactions, in the order of their numbers.
-const BLOWS: [&str; 4] = ["blow", "guard", "heavy", "flight"];
-const REACTIONS: [&str; 7] = ["struck", "guards", "dodges", "strikes_back", "falls", "gets_away", "held"];
+pub(super) const BLOWS: [&str; 4] = ["blow", "guard", "heavy", "flight"];
+pub(super) const REACTIONS: [&str; 7] = ["struck", "guards", "dodges", "strikes_back", "falls", "gets_away", "held"];
+
+/// A world that was not asked for so long may have slept while its lease ran out, in milliseconds.
+const SLEPT_MS: u64 = 1_000;
+
+/// Battles that went on elsewhere of which that is remembered, at most.
+const MOVED: usize = 2 * ROOMS;
 
 pub(super) struct ColosseumRules {
     shared: Arc<Shared>,
+    draining: Draining,
     /// Weak, so that the world ends when everybody who feeds it has gone.
     inputs: tokio::sync::mpsc::WeakSender<Input<ColosseumInput>>,
     report: tokio::sync::watch::Receiver<Arc<crate::world_loop::WorldReport>>,
@@ -36,31 +45,80 @@ pub(super) struct ColosseumRules {
     coming: BTreeSet<u64>,
     /// Who lives, as last told.
     lives: Vec<Life>,
+    /// The lease, as last told.
     lease: bool,
+    /// Battles may have been taken over since they were last found to be ours.
+    unsure: bool,
+    /// When the world last ran.
+    woke_ms: u64,
     leaving: bool,
+    /// Battles that were here and go on elsewhere, oldest first, and where that is if it is known.
+    moved: VecDeque<(u64, Option<NodeId>)>,
 }
 
 impl ColosseumRules {
-    pub(super) fn new(shared: Arc<Shared>, world: &WorldHandle<ColosseumInput>) -> ColosseumRules {
+    pub(super) fn new(shared: Arc<Shared>, world: &WorldHandle<ColosseumInput>, draining: Draining) -> ColosseumRules {
         ColosseumRules {
             shared,
+            draining,
             inputs: world.inputs.downgrade(),
             report: world.report.clone(),
             rooms: BTreeMap::new(),
             coming: BTreeSet::new(),
             lives: Vec::new(),
             lease: true,
+            unsure: false,
+            woke_ms: 0,
             leaving: false,
+            moved: VecDeque::new(),
         }
+    }
+
+    /// Comes before everything else: nothing happens in a battle that may be another's by now.
+    fn wake(&mut self, now: u64) {
+        let slept = now > self.woke_ms + SLEPT_MS;
+        self.woke_ms = now;
+        let holds = self.lease && self.shared.mesh.lease().holds();
+        if slept || !holds {
+            self.unsure = true;
+            self.rooms.values_mut().for_each(Hosted::stand_still);
+        }
+        if holds && self.unsure {
+            self.unsure = false;
+            self.rooms.values_mut().for_each(|hosted| hosted.check(now));
+        }
+    }
+
+    /// Where a battle is that was here, if it is elsewhere.
+    fn elsewhere(&self, number: u64) -> Option<CallRefusal> {
+        let (_, node) = self.moved.iter().rev().find(|(other, _)| *other == number)?;
+        Some(match node {
+            Some(node) => CallRefusal::new(ELSEWHERE, node.as_str()),
+            None => CallRefusal::new(codes::BUSY, "the battle is about to go on elsewhere"),
+        })
+    }
+
+    fn moves(&mut self, number: u64, node: Option<NodeId>) {
+        self.moved.retain(|(other, _)| *other != number);
+        if self.moved.len() >= MOVED {
+            self.moved.pop_front();
+        }
+        self.moved.push_back((number, node));
     }
 
     fn reserve(&mut self, number: u64) -> Result<Reserved, CallRefusal> {
         if number == 0 || ObjectId(number) > ObjectId::MAX {
             return Err(CallRefusal::malformed(format!("{number} is no battle's number")));
         }
+        if self.leaving {
+            return Err(self.elsewhere(number).unwrap_or_else(leaving));
+        }
         self.may_act()?;
         if self.rooms.contains_key(&number) {
             return Ok(Reserved::Here);
+        }
+        if self.draining.has_begun() {
+            return Err(leaving());
         }
         if self.coming.contains(&number) {
             return Err(CallRefusal::new(codes::BUSY, "the battle is just beginning"));
@@ -74,9 +132,9 @@ impl ColosseumRules {
 
     fn may_act(&self) -> Result<(), CallRefusal> {
         if self.leaving {
-            return Err(CallRefusal::new(codes::DRAINING, "this colosseum is leaving"));
+            return Err(leaving());
         }
-        if !self.lease {
+        if !self.lease || !self.shared.mesh.lease().holds() {
             return Err(CallRefusal::new(codes::UNAVAILABLE, "this colosseum has lost its lease for the moment"));
         }
         Ok(())
@@ -101,6 +159,7 @@ impl ColosseumRules {
             self.shared.tell(number, &member.fighter.node, member.id(), member.fighter.health);
         }
         self.coming.remove(&number);
+        self.moved.retain(|(other, _)| *other != number);
         self.rooms.insert(number, hosted);
         // Owners may have gone while the battle was on its way.
         let lives = Event::Living(self.lives.clone());
@@ -125,6 +184,9 @@ impl ColosseumRules {
         from: &Life,
         event: Event,
     ) -> Result<(), CallRefusal> {
+        if let Some(refusal) = self.elsewhere(number) {
+            return Err(refusal);
+        }
         self.may_act()?;
         let Some(hosted) = self.rooms.get(&number) else {
             let (code, why) = match self.coming.contains(&number) {
@@ -146,12 +208,19 @@ impl ColosseumRules {
             }
             _ => {}
         }
-        self.step(world, now, number, event)
+        let joins = if let Event::Join(fighter, _) = &event { Some(fighter.object) } else { None };
+        self.step(world, now, number, event)?;
+        if let Some((object, hosted)) = joins.zip(self.rooms.get_mut(&number)) {
+            hosted.hurry(object, now);
+        }
+        Ok(())
     }
 
     /// Steps a battle and carries out what comes of it.
     fn step(&mut self, world: &mut GameWorld, now: u64, number: u64, event: Event) -> Result<(), CallRefusal> {
-        let Some(hosted) = self.rooms.get_mut(&number) else { return Ok(()) };
+        let Some(hosted) = self.rooms.get_mut(&number).filter(|hosted| !hosted.still()) else { return Ok(()) };
+        // What was accepted is to be known wherever the battle goes on.
+        let says = matches!(event, Event::Act { .. } | Event::Join(..));
         let effects = hosted.room.step(&self.shared.content, now, event);
         let effects = effects.map_err(|refused| CallRefusal::new(refused.code(), refused.to_string()))?;
         for effect in &effects {
@@ -163,7 +232,7 @@ impl ColosseumRules {
             hosted.shown.clone_from(&view);
             world.change(now, ObjectId(number), |body| *body = Body::Battle(view));
         }
-        if seen || owes || !effects.is_empty() {
+        if seen || owes || says || !effects.is_empty() {
             hosted.save(now);
         }
         self.settle(world, now, number);
@@ -176,10 +245,21 @@ impl ColosseumRules {
         if hosted.still() {
             return;
         }
-        for debt in hosted.due(now) {
+        for due in hosted.due(now) {
             let Some(inputs) = self.inputs.upgrade() else { return };
-            let world = WorldHandle { inputs, report: self.report.clone() };
-            flows::settle(&self.shared, world, &hosted.room, debt);
+            match due {
+                Due::Settle(debt) => {
+                    let world = WorldHandle { inputs, report: self.report.clone() };
+                    flows::settle(&self.shared, world, &hosted.room, debt);
+                }
+                Due::Void(debt) => {
+                    tracing::warn!(battle = number, ?debt, "nobody takes a fighter back");
+                    // Never refused.
+                    let _ = hosted.room.step(&self.shared.content, now, Event::Settled(debt));
+                    hosted.take_stock(now);
+                    hosted.save(now);
+                }
+            }
         }
         if hosted.room.done(now) {
             hosted.release(now);
@@ -192,18 +272,27 @@ impl ColosseumRules {
         world.remove(now, ObjectId(number));
     }
 
-    fn leave(&mut self, now: u64, reply: oneshot::Sender<Vec<oneshot::Receiver<()>>>) {
+    fn leave(&mut self, now: u64, reply: oneshot::Sender<Vec<Released>>) {
         self.leaving = true;
-        // The battles stay to be seen until this node has gone, and are nobody's here.
+        // The battles stay to be seen until they are seen elsewhere, and are nobody's here.
         let rooms = std::mem::take(&mut self.rooms);
-        let keepers = rooms.into_values().filter_map(|mut hosted| hosted.release(now)).collect();
+        let released = rooms.into_iter().filter_map(|(number, mut hosted)| {
+            self.moves(number, None);
+            // What may be another's already is not saved, nor given to a third.
+            if hosted.still() { None } else { Some((number, hosted.release(now)?)) }
+        });
+        let released = released.collect();
         // An error means that nobody waits.
-        let _ = reply.send(keepers);
+        let _ = reply.send(released);
     }
 
     fn numbers(&self) -> Vec<u64> {
         self.rooms.keys().copied().collect()
     }
+}
+
+fn leaving() -> CallRefusal {
+    CallRefusal::new(codes::DRAINING, "this colosseum is leaving")
 }
 
 impl Shared {
@@ -226,6 +315,7 @@ impl Rules for ColosseumRules {
     type Input = ColosseumInput;
 
     fn input(&mut self, world: &mut GameWorld, now: u64, input: ColosseumInput) {
+        self.wake(now);
         // An answer that nobody waits for any more is lost, and the asker asks again.
         match input {
             ColosseumInput::Reserve(number, reply) => drop(reply.send(self.reserve(number))),
@@ -235,12 +325,22 @@ impl Rules for ColosseumRules {
                 drop(reply.send(self.happens(world, now, number, &from, event)));
             }
             ColosseumInput::Saved(number, revision) => {
-                if let Some(hosted) = self.rooms.get_mut(&number) {
-                    hosted.saved(revision);
+                if self.rooms.get_mut(&number).is_some_and(|hosted| hosted.saved(revision)) {
+                    // It goes on: owners may have gone meanwhile.
+                    let _ = self.step(world, now, number, Event::Living(self.lives.clone()));
                 }
                 self.settle(world, now, number);
             }
-            ColosseumInput::Fenced(number) => self.drop_room(world, now, number),
+            ColosseumInput::Fenced(number) => {
+                self.drop_room(world, now, number);
+                self.moves(number, None);
+            }
+            ColosseumInput::Moved(number, node) => self.moves(number, Some(node)),
+            ColosseumInput::Unsettled(number, debt) => {
+                if let Some(hosted) = self.rooms.get_mut(&number) {
+                    hosted.put_off(debt, now);
+                }
+            }
             ColosseumInput::Settled(number, debt) => {
                 // Never refused; a battle that is here no longer is another's to settle.
                 let _ = self.step(world, now, number, Event::Settled(debt));
@@ -256,17 +356,18 @@ impl Rules for ColosseumRules {
     }
 
     fn ticked(&mut self, world: &mut GameWorld, now: u64, out: &TickOutput, _: Vec<CellFrame>) {
-        for ObjectId(number) in &out.fenced {
-            if let Some(hosted) = self.rooms.get_mut(number) {
-                hosted.check(now);
+        self.wake(now);
+        for &ObjectId(number) in &out.fenced {
+            match self.rooms.get_mut(&number) {
+                Some(hosted) => hosted.check(now),
+                // It is seen where it goes on.
+                None => drop(world.remove(now, ObjectId(number))),
             }
         }
         let mut fighters = 0;
         for number in self.numbers() {
-            if self.lease && self.rooms.get(&number).is_some_and(|hosted| !hosted.still()) {
-                // A tick is never refused.
-                let _ = self.step(world, now, number, Event::Tick);
-            }
+            // A tick is never refused.
+            let _ = self.step(world, now, number, Event::Tick);
             fighters += self.rooms.get(&number).map_or(0, |hosted| hosted.room.members().len());
         }
         self.shared.battles.set(self.rooms.len() as i64);
@@ -275,13 +376,14 @@ impl Rules for ColosseumRules {
 
     fn lease(&mut self, _: &mut GameWorld, now: u64, held: bool) {
         self.lease = held;
-        for hosted in self.rooms.values_mut() {
-            if held {
-                hosted.check(now);
-            } else {
-                hosted.stand_still();
-            }
-        }
+        // Lost and back again, it may have been another's in between.
+        self.unsure = true;
+        self.wake(now);
+    }
+
+    fn is_silent(&self) -> bool {
+        // Asked before the tick's rules: after a freeze only the lease itself knows.
+        self.unsure || !self.shared.mesh.lease().holds() || self.rooms.values().any(Hosted::still)
     }
 
     fn load(&self, load: &mut Load) {

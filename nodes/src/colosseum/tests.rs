@@ -2,7 +2,7 @@
 
 mod district;
 
-use cartographer::geometry::ObjectId;
+use cartographer::geometry::{Epoch, ObjectId};
 use district::{Arena, District, Owner, until};
 use estate::audit::audit;
 use estate::goods::transfer::{Leg, transfer};
@@ -12,11 +12,13 @@ use estate::store::memory::Rates;
 use estate::store::{Store, WriteOptions};
 use estate::transaction::OperationId;
 use mesh::Role;
-use tokio::time::Duration;
+use tokio::time::{Duration, Instant};
 
 use super::flows;
-use crate::game::combat::blow;
+use crate::game::battle::Battle;
+use crate::game::combat::{GRACE_MS, blow};
 use crate::methods::living::Freed;
+use crate::methods::moving::Seen;
 
 const HERO: u64 = 11;
 const BOAR: u64 = 1 << 52 | 3;
@@ -204,8 +206,8 @@ async fn a_battle_goes_on_elsewhere_with_the_wounds_that_it_had() {
     })
     .await;
     let (epoch, before) = dies.shown(8).await.expect("it is here");
-    assert_eq!(front.resume(goes_on, 8).await, Err("busy".to_owned()), "its colosseum lives");
-    let wounds = move |shown: &crate::game::battle::Battle| shown.members.clone();
+    assert_eq!(front.resume(goes_on, 8).await, Err("elsewhere".to_owned()), "its colosseum lives");
+    let wounds = move |shown: &Battle| shown.members.clone();
     // What was shown is saved at once; then the node dies.
     tokio::time::sleep(Duration::from_millis(10)).await;
     let saved = dies.shown(8).await.map_or(before, |(_, shown)| shown);
@@ -224,18 +226,34 @@ async fn a_battle_goes_on_elsewhere_with_the_wounds_that_it_had() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_colosseum_that_leaves_hands_its_battles_on_at_once() {
+async fn a_colosseum_that_leaves_has_its_battles_go_on_elsewhere_at_once() {
     let scene = Scene::new(2).await;
     let (front, zoo) = (&scene.front, &scene.zoo);
     zoo.has(BOAR, 1, |boar| (boar.harm, boar.toughness) = (1, 1_000));
     let (leaves, goes_on) = (&scene.arenas[0], &scene.arenas[1]);
     scene.begin(8).await;
+    until("the boar is wounded", async || {
+        let _ = front.act(leaves, 8, scene.hero, blow::HEAVY, scene.boar).await;
+        zoo.fighter(scene.boar).health < 95
+    })
+    .await;
+    let (epoch, _) = leaves.shown(8).await.expect("here");
+    let before = leaves.health(8, scene.boar).await;
+    let began = Instant::now();
     leaves.colosseum.leave().await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    // It is there without anybody having asked for it, and its members know.
+    assert_eq!(goes_on.shown(8).await.expect("it goes on").0, epoch + 1);
+    assert!(before.is_some() && goes_on.health(8, scene.boar).await <= before, "with its wounds");
+    let told = |owner: &Owner| owner.kept().told_by.contains_key(&goes_on.node);
+    until("its members' owners know", async || told(front) && told(zoo)).await;
+    assert!(leaves.shown(8).await.is_some(), "it is to be seen here until it is seen there");
     let late = front.act(leaves, 8, scene.hero, blow::STRIKE, scene.boar).await;
-    assert_eq!(late, Err("draining".to_owned()));
-    front.resume(goes_on, 8).await.expect("it was released");
-    assert_eq!(goes_on.shown(8).await.expect("a battle").1.members.len(), 2);
+    assert_eq!(late, Err("elsewhere".to_owned()));
+    assert_eq!(front.resume(leaves, 8).await, Err("elsewhere".to_owned()));
     assert_eq!(front.open(leaves, 9, scene.hero, zoo, scene.boar).await, Err("draining".to_owned()));
+    zoo.leave(goes_on, 8, scene.boar).await.expect("left");
+    until("all are given back", async || front.battle_of(scene.hero) == 0 && zoo.battle_of(scene.boar) == 0).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -245,13 +263,182 @@ async fn a_colosseum_that_slept_too_long_drops_what_another_has_taken_over() {
     zoo.has(BOAR, 1, |boar| (boar.harm, boar.toughness) = (1, 1_000));
     let (sleeps, goes_on) = (&scene.arenas[0], &scene.arenas[1]);
     scene.begin(8).await;
+    until("the boar strikes", async || sleeps.exchanges() > 0).await;
     sleeps.tasks.freeze(true);
     until("it goes on", async || front.resume(goes_on, 8).await.is_ok()).await;
+    let (before, told) = (sleeps.exchanges(), front.kept().told_by[&sleeps.node]);
     sleeps.tasks.freeze(false);
     until("it is dropped", async || sleeps.shown(8).await.is_none()).await;
+    assert_eq!((sleeps.exchanges(), front.kept().told_by[&sleeps.node]), (before, told), "nothing more happened there");
+    assert_eq!(front.act(sleeps, 8, scene.hero, blow::GUARD, scene.hero).await, Err("busy".to_owned()));
     assert_eq!(goes_on.shown(8).await.expect("it goes on").1.members.len(), 2);
     assert_eq!((front.battle_of(scene.hero), zoo.battle_of(scene.boar)), (8, 8), "nobody was given back");
     assert_eq!((front.freed(scene.hero).len(), zoo.freed(scene.boar).len()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_colosseum_that_slept_and_kept_its_battle_goes_on_with_it() {
+    let scene = Scene::new(1).await;
+    let (front, zoo, arena) = (&scene.front, &scene.zoo, scene.arena());
+    zoo.has(BOAR, 1, |boar| (boar.harm, boar.toughness) = (1, 1_000));
+    scene.begin(8).await;
+    arena.tasks.freeze(true);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    arena.tasks.freeze(false);
+    let before = arena.exchanges();
+    until("it fights on", async || {
+        let _ = front.act(arena, 8, scene.hero, blow::STRIKE, scene.boar).await;
+        arena.exchanges() > before + 3
+    })
+    .await;
+    assert_eq!(arena.shown(8).await.expect("it is here").1.members.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_ask_for_a_lost_battle_there_is_one_room() {
+    let scene = Scene::new(3).await;
+    let (front, zoo) = (&scene.front, &scene.zoo);
+    zoo.has(BOAR, 1, |boar| (boar.harm, boar.toughness) = (1, 1_000));
+    let [dies, one, two] = &scene.arenas[..] else { panic!("three") };
+    scene.begin(8).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    dies.tasks.stop();
+    until("somebody has it", async || {
+        let asked = tokio::join!(front.resume(one, 8), zoo.resume(one, 8), front.resume(two, 8), zoo.resume(two, 8));
+        let known = ["elsewhere".to_owned(), "busy".to_owned()];
+        let answers = [asked.0, asked.1, asked.2, asked.3];
+        assert!(answers.iter().all(|it| it.as_ref().err().is_none_or(|code| known.contains(code))), "{answers:?}");
+        let rooms = [one.shown(8).await.is_some(), two.shown(8).await.is_some()];
+        assert_ne!(rooms, [true; 2], "two rooms");
+        rooms != [false; 2] && answers.iter().any(Result::is_ok)
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wound_that_was_shown_is_there_although_the_room_died_before_it_could_be_saved() {
+    let scene = Scene::new(2).await;
+    let (front, zoo) = (&scene.front, &scene.zoo);
+    zoo.has(BOAR, 1, |boar| (boar.harm, boar.toughness) = (0, 900));
+    let (dies, goes_on) = (&scene.arenas[0], &scene.arenas[1]);
+    scene.begin(8).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let saved = dies.seen(8).await;
+    dies.faults.unreachable(true);
+    let before = dies.exchanges();
+    until("some blows are struck", async || {
+        let _ = front.act(dies, 8, scene.hero, blow::HEAVY, scene.boar).await;
+        dies.exchanges() >= before + 6
+    })
+    .await;
+    let seen = dies.seen(8).await;
+    let health = dies.health(8, scene.boar).await.expect("a member");
+    assert!(health < 100, "and it is wounded");
+    // An older sight counts as little as one under another epoch.
+    let wrong = Seen { epoch: Epoch(seen.epoch.0 + 7), version: 1_000, ..saved.clone() };
+    front.kept().sees = vec![Seen { version: 2, ..saved }, wrong];
+    zoo.kept().sees = vec![seen.clone()];
+    dies.tasks.stop();
+    until("it goes on", async || front.resume(goes_on, 8).await.is_ok()).await;
+    let (_, shown) = goes_on.shown(8).await.expect("it is here");
+    assert!(goes_on.health(8, scene.boar).await.expect("a member") <= health, "no wound is undone: {shown:?}");
+    let last = Battle::of(&seen.view.detail).expect("a battle").exchanges.last().expect("exchanges").number;
+    assert!(shown.exchanges.iter().any(|exchange| exchange.number == last), "and none is told anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fighter_that_moves_keeps_its_wounds_and_its_former_owner_has_no_say() {
+    let scene = Scene::new(1).await;
+    let (front, zoo, arena) = (&scene.front, &scene.zoo, scene.arena());
+    zoo.has(BOAR, 1, |boar| (boar.harm, boar.toughness) = (9, 10_000));
+    let other = scene.district.owner("frontend-2", Role::Frontend);
+    other.meets(3).await;
+    scene.begin(8).await;
+    until("the hero is wounded", async || arena.health(8, scene.hero).await.is_some_and(|health| health < 90)).await;
+    // What its document says may be older than its wounds.
+    let hero = other.has(HERO, 0, |_| {});
+    other.join(arena, 8, hero).await.expect("it is there now");
+    until("its new owner is told", async || other.fighter(hero).health < 90).await;
+    let no = Err("forbidden".to_owned());
+    assert_eq!(front.act(arena, 8, hero, blow::STRIKE, scene.boar).await, no);
+    assert_eq!(front.leave(arena, 8, hero).await, no);
+    assert_eq!(other.act(arena, 8, hero, blow::GUARD, hero).await, Ok(()));
+    zoo.leave(arena, 8, scene.boar).await.expect("left");
+    until("it is given back to its new owner", async || matches!(&*other.freed(hero), [(..90, Freed::Won)])).await;
+    assert_eq!((front.freed(hero).len(), other.battle_of(hero)), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_falls_while_its_owner_hands_it_over_or_dies_is_given_to_whoever_has_it_then() {
+    for dies in [false, true] {
+        let scene = Scene::new(1).await;
+        let (front, zoo, arena) = (&scene.front, &scene.zoo, scene.arena());
+        scene.begin(8).await;
+        let next = scene.district.owner("zoo-2", Role::Zoo);
+        next.meets(3).await;
+        if dies {
+            zoo.kept().mute = true;
+        } else {
+            zoo.kept().moved_on = true;
+        }
+        front.fight_on(arena, 8, scene.hero, blow::STRIKE, scene.boar).await;
+        until("its owner is asked to take it back", async || zoo.kept().asked_back > 0).await;
+        if dies {
+            zoo.tasks.stop();
+            until("it is gone", async || arena.meets_only(2)).await;
+        }
+        let boar = next.has(BOAR, 1, |_| {});
+        next.join(arena, 8, boar).await.expect("it speaks for it now");
+        until("it is given back", async || next.freed(boar) == [(0, Freed::Defeated)]).await;
+        until("the battle is gone", async || arena.shown(8).await.is_none()).await;
+        assert_eq!((scene.has("meat").await, zoo.freed(scene.boar).len()), (4, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fighter_whom_nobody_takes_over_leaves_and_the_battle_ends() {
+    let scene = Scene::new(1).await;
+    let (front, zoo, arena) = (&scene.front, &scene.zoo, scene.arena());
+    zoo.has(BOAR, 1, |boar| (boar.harm, boar.toughness) = (1, 10_000));
+    scene.begin(8).await;
+    zoo.tasks.stop();
+    until("its owner is gone", async || arena.meets_only(1)).await;
+    let before = arena.exchanges();
+    let gone = Instant::now();
+    assert_eq!(front.act(arena, 8, scene.hero, blow::STRIKE, scene.boar).await, Err("busy".to_owned()));
+    until("the hero has won", async || matches!(&*front.freed(scene.hero), [(_, Freed::Won)])).await;
+    let waited = gone.elapsed().as_millis() as u64;
+    assert!((GRACE_MS - 1_000..GRACE_MS + 2_000).contains(&waited), "{waited} ms");
+    assert_eq!(arena.exchanges(), before, "nobody struck whom nobody answers for");
+    until("the battle is gone", async || arena.shown(8).await.is_none()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn loot_is_owed_for_as_long_as_the_store_is_away() {
+    let scene = Scene::new(2).await;
+    let (front, zoo, arena) = (&scene.front, &scene.zoo, scene.arena());
+    scene.begin(8).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    arena.faults.unreachable(true);
+    // The fight goes on: wounds are volatile. Who has won is free, what has fallen waits for what is owed for it.
+    front.fight_on(arena, 8, scene.hero, blow::STRIKE, scene.boar).await;
+    tokio::time::sleep(Duration::from_secs(12 * 60)).await;
+    assert_eq!((scene.has("meat").await, zoo.battle_of(scene.boar)), (0, 8));
+    arena.faults.unreachable(false);
+    until("the loot is paid", async || scene.has("meat").await == 4).await;
+    until("the boar is given back", async || zoo.freed(scene.boar) == [(0, Freed::Defeated)]).await;
+    // And what is owed goes with the battle to another colosseum.
+    let boar = zoo.has(BOAR, 1, |boar| boar.harm = 1);
+    assert_eq!(front.open(arena, 10, scene.hero, zoo, boar).await, Ok(10));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    arena.faults.random(3, Rates { refuse: 1_000, ..Rates::default() });
+    front.fight_on(arena, 10, scene.hero, blow::STRIKE, boar).await;
+    arena.faults.clear();
+    arena.colosseum.leave().await;
+    until("the boar is given back", async || zoo.freed(boar).last() == Some(&(0, Freed::Defeated))).await;
+    assert_eq!(scene.has("meat").await, 8, "once for each boar");
+    audit(&scene.arenas[1].estate, true, &mut |_| {}).await.expect("audited");
+    scene.clean(&scene.arenas[1]).await;
 }
 
 /// Has the document of a battle forget that the boar's loot was paid, as though the room had died before it could save that.

@@ -220,6 +220,22 @@ impl Drop for Home {
     }
 }
 
+/// Counts a document that is kept.
+struct Kept(Arc<Shared>);
+
+impl Kept {
+    fn new(shared: &Arc<Shared>) -> Kept {
+        shared.keeping.fetch_add(1, Ordering::AcqRel);
+        Kept(shared.clone())
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.keeping.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 async fn keep(
     mut home: Home,
     world: WorldHandle<FrontInput>,
@@ -228,6 +244,7 @@ async fn keep(
     mut leaving: oneshot::Receiver<Leaving>,
 ) {
     let shared = home.shared.clone();
+    let _kept = Kept::new(&shared);
     let store = shared.store();
     home.visit();
     let leaving = loop {
@@ -269,7 +286,7 @@ async fn keep(
             }
         }
     };
-    if let Some(Leaving { standing, .. }) = &leaving {
+    if let Some(Leaving { standing, .. }) = leaving.as_ref().filter(|_| !planted::is("early_release")) {
         stand(&mut claimed, *standing);
     }
     let mut released = release(&shared, store, &mut claimed).await;
@@ -304,6 +321,7 @@ fn stand(claimed: &mut Claimed, standing: Standing) {
     let (document, Standing { island, place, health, floor, floor_s }) = (&mut claimed.document, standing);
     (document.island, document.x, document.y) = (island.0, place.x, place.y);
     (document.health, document.floor, document.floor_s) = (health, floor.max(document.floor), floor_s);
+    document.floor = if planted::is("floor_not_kept") { 0 } else { document.floor };
 }
 
 fn count(shared: &Shared, saved: &Result<(), PlayerError>, well: &str) {

@@ -113,8 +113,3 @@ pub fn spread(shared: &Shared, method: &'static Method, body: &Bytes) {
         shared.mesh.send(&frontend.record.node, method, body.clone());
     }
 }
-
-/// The number by which rendezvous finds the colosseum that goes on with a battle.
-pub fn battle_key(battle: u64) -> [u8; 8] {
-    battle.to_be_bytes()
-}

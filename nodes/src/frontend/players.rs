@@ -12,6 +12,7 @@ mod show;
 mod fighting;
 mod health;
 mod hearing;
+pub mod moving;
 mod sailing;
 mod travel;
 
@@ -26,7 +27,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Shared;
-use super::acts::{Came, Pace, Room, SeenParty};
+use super::acts::{Came, Pace, SeenParty};
 use super::keeper::{Keeper, Standing};
 use super::operations::Operations;
 use super::people::FighterCall;
@@ -34,12 +35,15 @@ use super::shard::{ClientId, Notice, Order, Sink};
 use super::shards::Shards;
 use super::tickets::SessionId;
 use super::wire::Wire;
+use crate::battles::Found;
 use crate::game::{Body, GameWorld};
 use crate::load::Load;
 use crate::methods::living::{Changed, Note, Saying};
 use crate::protocol::{self, Command, TradeState, codes};
 use crate::world_loop::{Input, Rules, TICK_MS};
 use fighting::Fights;
+pub(super) use fighting::UNKNOWN;
+use moving::{MoveInput, Moves};
 
 /// How long a player without a client stays in the world, waiting for it to come back, in milliseconds.
 pub const LINGER_MS: u64 = 30_000;
@@ -120,12 +124,14 @@ pub enum FrontInput {
     Looked(ObjectId, Looked),
     /// A colosseum says something of a fighter.
     Fighter(FighterCall),
-    /// A battle that was lost was asked for: where it goes on; or it is over.
-    Resumed {
-        /// Which.
+    /// A player has joined its battle again, or it is over.
+    Rejoined {
+        /// Who.
+        player: ObjectId,
+        /// Which battle.
         battle: u64,
-        /// Where.
-        room: Option<Room>,
+        /// Where it goes on.
+        found: Found,
     },
     /// A player is to be put elsewhere.
     Travel {
@@ -149,6 +155,8 @@ pub enum FrontInput {
     },
     /// A player that has left is released: the last words to the client that was its own.
     Parted(ClientId, Wire),
+    /// Somebody goes to another frontend, or comes from one.
+    Moving(MoveInput),
     /// Everybody must go: the node leaves. Told what each keeper will tell when its document is released.
     CloseAll(oneshot::Sender<Vec<oneshot::Receiver<()>>>),
 }
@@ -233,6 +241,8 @@ pub(super) struct Player {
     party: u64,
     /// The battle that it was last freed from.
     freed: u64,
+    /// Since when it is here, in milliseconds of the node's clock.
+    since_ms: u64,
 }
 
 /// The rules of a frontend.
@@ -256,8 +266,6 @@ pub struct Players {
     pub(super) lease_held: bool,
     /// Who fights.
     pub(super) fighting: BTreeMap<ObjectId, Fights>,
-    /// Battles that are being asked for.
-    resuming: BTreeSet<u64>,
     /// Who is not well, and since when their health has not come back.
     wounded: BTreeMap<ObjectId, u64>,
     /// Who is to be told their bag with the next tick.
@@ -271,6 +279,8 @@ pub struct Players {
     /// The cells that players see, and whether that has changed since it was told.
     sees: (BTreeSet<Cell>, bool),
     watches: watch::Sender<Arc<BTreeSet<Cell>>>,
+    /// Who goes to other frontends, and comes from them.
+    moves: Moves,
 }
 
 impl Players {
@@ -295,7 +305,6 @@ impl Players {
             ticks: 0,
             lease_held: true,
             fighting: BTreeMap::new(),
-            resuming: BTreeSet::new(),
             wounded: BTreeMap::new(),
             bags_due: BTreeSet::new(),
             looking: BTreeMap::new(),
@@ -303,6 +312,7 @@ impl Players {
             parties: BTreeMap::new(),
             sees: (BTreeSet::new(), false),
             watches,
+            moves: Moves::default(),
         }
     }
 
@@ -390,7 +400,7 @@ impl Rules for Players {
             FrontInput::Noted(note) => self.noted(&note),
             FrontInput::Looked(player, looked) => self.looked(world, now, player, looked),
             FrontInput::Fighter(call) => self.fighter(world, now, call),
-            FrontInput::Resumed { battle, room } => self.resumed(world, now, battle, room),
+            FrontInput::Rejoined { player, battle, found } => self.rejoined(world, now, player, battle, found),
             FrontInput::Travel { player, island, place } => {
                 if self.players.contains_key(&player) {
                     self.travel(world, now, player, island, place);
@@ -398,7 +408,9 @@ impl Rules for Players {
             }
             FrontInput::Depart { player, url, token, done } => self.depart(world, now, player, (url, token), done),
             FrontInput::Parted(client, last) => self.shards.order(client, Order::Close(Some(last))),
+            FrontInput::Moving(input) => self.moving(world, now, input),
             FrontInput::CloseAll(reply) => {
+                self.end_moves(world, now);
                 let mut ids: Vec<ObjectId> = self.players.keys().copied().collect();
                 ids.sort_unstable();
                 let released = ids.into_iter().map(|id| {
@@ -426,15 +438,17 @@ impl Rules for Players {
         }
         if self.ticks % CLOCK_TICKS == 1 {
             self.tell_clocks();
-            self.check_rooms(world, now);
+            self.check_rooms(world, now, true);
             self.heal(world, now);
             self.look_at_islands(world, now);
         }
+        self.check_rooms(world, now, false);
         for fenced in &out.fenced {
             if let Some(player) = self.players.get(fenced) {
                 player.keeper.check();
             }
         }
+        self.look_at_moves(world, now, &out.fenced);
         self.show(world, out);
         self.show_bags(world);
         self.look_out(out);
@@ -462,6 +476,7 @@ impl Rules for Players {
     fn load(&self, load: &mut Load) {
         load.players = self.players.len() as u32;
         load.capacity = self.shared.config.capacity;
+        load.expected = self.shared.expected().count(self.shared.mesh.now_ms());
         load.draining |= !self.lease_held;
     }
 }

@@ -6,10 +6,15 @@
 //! from the system's randomness or touches a socket: chance comes from the battle's number and the exchange's, so that the
 //! same battle goes on the same wherever it is run. Health is NEVER below 0 or above 100, exchanges are numbered without
 //! gaps, and who has fallen or left NEVER acts again.
+//!
+//! A member whose owner is gone is *absent*: it neither acts nor is struck, and leaves after [`GRACE_MS`]; whoever has taken it
+//! over joins again, and it goes on with its wounds. A room that is taken up from its document catches up with what was shown
+//! of it since ([`Room::catch_up`]), so that no wound that somebody has seen is undone.
 
 mod member;
 mod words;
 
+mod catching_up;
 mod mind;
 mod plan;
 
@@ -108,8 +113,8 @@ pub struct Room {
     /// When somebody last commanded or struck.
     stirred_ms: u64,
     over: bool,
-    /// Accepted commands. Never saved: whoever waits for one asks again.
-    #[serde(skip)]
+    /// Accepted commands: their players have been told so, and they are carried out wherever the battle goes on.
+    #[serde(default)]
     waiting: VecDeque<Command>,
     /// Exchanges since the last tick.
     #[serde(skip)]
@@ -253,7 +258,7 @@ impl Room {
     pub fn at_rest(&self, now: u64) -> Room {
         let mut room = self.clone();
         room.shift(|time| time.saturating_sub(now));
-        (room.waiting, room.this_tick) = (VecDeque::new(), 0);
+        room.this_tick = 0;
         room
     }
 
@@ -261,6 +266,9 @@ impl Room {
     pub fn awake(mut self, now: u64) -> Room {
         self.shift(|time| time.saturating_add(now));
         self.stirred_ms = now;
+        if planted::is("battle_resumed_unhurt") {
+            self.members.iter_mut().for_each(|member| member.fighter.health = 100);
+        }
         self
     }
 
@@ -275,18 +283,19 @@ impl Room {
     }
 
     fn join(&mut self, fighter: Fighter, life: u64, now: u64, effects: &mut Vec<Effect>) -> Result<(), Refused> {
-        if self.over {
-            return Err(Refused::Missing);
-        }
         if let Some(member) = self.members.iter_mut().find(|member| member.id() == fighter.object) {
-            if !member.stands() {
-                return Err(Refused::Busy);
+            if !member.stands() && (&member.fighter.node, member.life) == (&fighter.node, life) {
+                return Err(if self.over { Refused::Missing } else { Refused::Busy });
             }
-            // It comes back, from wherever its owner is now, with the wounds that it has here.
+            // It comes back, from wherever its owner is now, with the wounds that it has here. Who has fallen or left
+            // meanwhile is given back to its new owner.
             let health = member.fighter.health;
             (member.fighter.node, member.life, member.away_ms) = (fighter.node, life, None);
             effects.push(Effect::Told { node: member.fighter.node.clone(), object: fighter.object, health });
             return Ok(());
+        }
+        if self.over {
+            return Err(Refused::Missing);
         }
         if fighter.health == 0 {
             return Err(Refused::Defeated);
@@ -309,11 +318,22 @@ impl Room {
     /// Takes a command, if it may be given now.
     fn accept(&mut self, tuning: &Tuning, now: u64, mut command: Command) -> Result<(), Refused> {
         let actor = self.members.iter().find(|m| m.id() == command.actor && m.stands()).ok_or(Refused::Missing)?;
+        if command.cause != 0 && command.cause == actor.cause {
+            // It was accepted before, and its answer was lost.
+            return Ok(());
+        }
+        if !actor.is_present() {
+            return Err(Refused::Away);
+        }
         match command.blow {
             blow::STRIKE | blow::HEAVY => {
                 let target = self.members.iter().find(|m| m.id() == command.target && m.stands());
-                if target.ok_or(Refused::Missing)?.fighter.side == actor.fighter.side {
+                let target = target.ok_or(Refused::Missing)?;
+                if target.fighter.side == actor.fighter.side {
                     return Err(Refused::Forbidden);
+                }
+                if !target.is_present() {
+                    return Err(Refused::Away);
                 }
             }
             blow::GUARD | blow::FLEE => command.target = command.actor,
@@ -324,7 +344,7 @@ impl Room {
         }
         let pause = plan::pause_ms(tuning, command.blow);
         if let Some(actor) = self.standing(command.actor) {
-            actor.ready_ms = now + pause;
+            (actor.ready_ms, actor.cause) = (now + pause, command.cause);
         }
         // At most one for each member: who has one waiting is not ready again before the next tick.
         self.waiting.retain(|waiting| waiting.actor != command.actor);
@@ -333,14 +353,14 @@ impl Room {
         Ok(())
     }
 
-    /// Carries out commands that wait, as many as the tick has room for. One whose actor or target has fallen meanwhile
-    /// comes to nothing, and its actor may act again at once.
+    /// Carries out commands that wait, as many as the tick has room for. One whose actor or target has fallen meanwhile, or
+    /// is absent, comes to nothing, and its actor may act again at once.
     fn carry_out(&mut self, content: &Content, now: u64, effects: &mut Vec<Effect>) {
         while self.this_tick < EXCHANGES_A_TICK
             && let Some(command) = self.waiting.pop_front()
         {
-            let stands = |id: ObjectId| self.member(id).is_some_and(Member::stands);
-            if stands(command.actor) && stands(command.target) {
+            let is_present = |id: ObjectId| self.member(id).is_some_and(Member::is_present);
+            if is_present(command.actor) && is_present(command.target) {
                 self.exchange(content, now, command, effects);
                 self.judge();
             } else if let Some(actor) = self.standing(command.actor) {
@@ -354,14 +374,28 @@ impl Room {
         let number = self.exchanges + 1;
         let chance = Chance::of(self.number, number);
         let (Some(actor), Some(target)) = (self.member(command.actor), self.member(command.target)) else { return };
-        let planned = plan::plan(chance, command.blow, actor, target, now);
-        self.exchanges = number;
+        let plan::Planned { harm, reaction, back } = plan::plan(chance, command.blow, actor, target, now);
         self.this_tick += 1;
         self.stirred_ms = now;
         let Command { actor, blow, target, cause } = command;
-        let plan::Planned { harm, reaction, back, .. } = planned;
+        let exchange = Exchange { number, actor: actor.0, blow, target: target.0, harm, reaction, back, cause };
+        self.land(content, now, exchange);
+        for (object, changed) in [(target, harm > 0), (actor, back > 0)] {
+            if changed && let Some(member) = self.member(object) {
+                let (node, health) = (member.fighter.node.clone(), member.fighter.health);
+                effects.push(Effect::Told { node, object, health });
+            }
+        }
+        effects.push(Effect::Exchange(exchange));
+    }
+
+    /// Carries out an exchange on both, and shows it.
+    fn land(&mut self, content: &Content, now: u64, exchange: Exchange) {
+        let Exchange { number, blow, harm, reaction, back, .. } = exchange;
+        let (actor, target) = (ObjectId(exchange.actor), ObjectId(exchange.target));
+        self.exchanges = number;
         if let Some(member) = self.standing(actor) {
-            member.rested_ms = plan::rested_ms(member, planned.tires, now);
+            member.rested_ms = plan::rested_ms(member, plan::tires(blow), now);
             member.fighter.health = member.fighter.health.saturating_sub(back);
             match (blow, reaction) {
                 (blow::GUARD, _) => member.guard_ms = now + GUARD_MS,
@@ -390,21 +424,13 @@ impl Room {
                 member.strikers.push(target);
             }
         }
-        for (object, changed) in [(target, harm > 0), (actor, back > 0)] {
-            if changed && let Some(member) = self.member(object) {
-                let (node, health) = (member.fighter.node.clone(), member.fighter.health);
-                effects.push(Effect::Told { node, object, health });
-            }
-        }
         if reaction == reaction::FALLS {
             self.share(content, target);
         }
-        let exchange = Exchange { number, actor: actor.0, blow, target: target.0, harm, reaction, back, cause };
         self.shown.push_back(exchange.into());
         while self.shown.len() > SHOWN {
             self.shown.pop_front();
         }
-        effects.push(Effect::Exchange(exchange));
     }
 
     /// An animal has fallen: what it yields is shared among the players who struck it and still stand. Each item is
@@ -437,14 +463,14 @@ impl Room {
 
     /// Every animal that may act does, within what the tick has room for.
     fn animals(&mut self, content: &Content, now: u64, effects: &mut Vec<Effect>) {
-        let able = |m: &&Member| m.stands() && m.fighter.side == 1 && m.ready_ms <= now;
+        let able = |m: &&Member| m.is_present() && m.fighter.side == 1 && m.ready_ms <= now;
         let able: Vec<ObjectId> = self.members.iter().filter(able).map(Member::id).collect();
         for id in able {
             if self.this_tick >= EXCHANGES_A_TICK || self.over {
                 return;
             }
             let chance = Chance::of(self.number, self.exchanges + 1).and(id.0);
-            let Some(me) = self.member(id).filter(|me| me.stands()) else { continue };
+            let Some(me) = self.member(id).filter(|me| me.is_present()) else { continue };
             let Some((blow, target)) = mind::choose(chance, me, &self.members, now) else { continue };
             let command = Command { actor: id, blow, target, cause: 0 };
             // Nothing that a mind chooses is refused; if it were, the animal would lose its turn.

@@ -5,6 +5,8 @@
 //! difference is handled when players or gardens come and go. What is not shown in time is shown later: NEVER is anything
 //! decided by it.
 
+mod passing;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
@@ -17,7 +19,7 @@ use estate::land::nature::{self, Nature};
 use estate::land::{DeedDocument, HoldingDocument, ObjectDocument, Stand, deed, holding, object};
 use estate::transaction::{Intent, OperationId, TransactionError};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use mesh::NodeId;
+use mesh::{Incarnation, NodeId};
 use prometheus::IntGauge;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -25,7 +27,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::scenes::{Actor, Lease, Scene};
 use super::things::{self, Shown};
-use super::{GardenInput, Shared, gardens, keeper};
+use super::{GardenInput, Shared, keeper};
 use crate::world_loop::WorldHandle;
 
 /// Chunks that are read at once, at most.
@@ -43,12 +45,24 @@ const BEAT: Duration = Duration::from_secs(1);
 /// Chunks along a cell's side.
 const CHUNKS: u16 = TILES_PER_CELL / TILES_PER_CHUNK;
 
-/// A wish that a chunk be read again.
-pub(super) struct Wish {
-    /// Which.
-    pub(super) chunk: Chunk,
-    /// Told when what was read is on its way to the world; dropped if this garden does not show the chunk.
-    pub(super) shown: Option<oneshot::Sender<()>>,
+/// What is wished of the land.
+pub(super) enum Wish {
+    /// That a chunk be read again.
+    Read {
+        /// Which.
+        chunk: Chunk,
+        /// Told when what was read is on its way to the world; dropped if this garden does not show the chunk.
+        shown: Option<oneshot::Sender<()>>,
+    },
+    /// That what another garden shows be shown here, as far as it is ours, and under higher epochs than this.
+    Outrank {
+        /// The highest of its epochs.
+        epoch: u64,
+        /// Its life, if it leaves.
+        leaver: Option<Incarnation>,
+    },
+    /// That no more land be woken, because this garden leaves. Told which chunks it shows.
+    Leave(oneshot::Sender<Vec<Chunk>>),
 }
 
 /// What was found in a chunk.
@@ -67,6 +81,8 @@ struct Woken {
     read: Option<Instant>,
     deed: bool,
     shows: bool,
+    /// Another garden is being asked to show it.
+    passed: bool,
     /// Who waits for the reading under way, and for the one after it.
     waiting: Vec<oneshot::Sender<()>>,
     next: Vec<oneshot::Sender<()>>,
@@ -81,10 +97,19 @@ struct Awake {
     changes: u64,
     cells: Arc<BTreeSet<Cell>>,
     gardens: Vec<NodeId>,
+    /// Gardens that have said that they leave.
+    leavers: BTreeSet<Incarnation>,
+    /// The highest epoch under which any of them has shown anything.
+    floor: u64,
+    /// This garden leaves.
+    leaves: bool,
     chunks: BTreeMap<Chunk, Woken>,
     queue: VecDeque<Chunk>,
     reading: FuturesUnordered<Flow<(Chunk, Result<Read, TransactionError>)>>,
     restoring: FuturesUnordered<Flow<(Chunk, ObjectId)>>,
+    passing: FuturesUnordered<Flow<(Vec<Chunk>, bool)>>,
+    /// Some of what was offered to others was not taken.
+    untaken: bool,
     /// What is being put back.
     restored: BTreeSet<ObjectId>,
     gauge: IntGauge,
@@ -103,7 +128,10 @@ pub(super) async fn run(
     let mut beat = tokio::time::interval(BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut awake = Awake {
-        gardens: gardens(&shared.mesh),
+        gardens: shared.gardens(),
+        leavers: BTreeSet::new(),
+        floor: 0,
+        leaves: false,
         shared,
         world,
         held: true,
@@ -113,6 +141,8 @@ pub(super) async fn run(
         queue: VecDeque::new(),
         reading: FuturesUnordered::new(),
         restoring: FuturesUnordered::new(),
+        passing: FuturesUnordered::new(),
+        untaken: false,
         restored: BTreeSet::new(),
         gauge,
     };
@@ -131,19 +161,30 @@ pub(super) async fn run(
                 peers.mark_unchanged();
                 changed.is_ok() && awake.peers_changed().await
             }
-            Some(wish) = wishes.recv() => {
-                awake.wished(wish);
-                true
-            }
+            Some(wish) = wishes.recv() => match wish {
+                Wish::Read { chunk, shown } => {
+                    awake.wished(chunk, shown);
+                    true
+                }
+                Wish::Outrank { epoch, leaver } => awake.outranks(epoch, leaver).await,
+                Wish::Leave(reply) => {
+                    awake.leaves = true;
+                    let shown = awake.chunks.iter().filter(|(_, woken)| woken.shows).map(|(chunk, _)| *chunk);
+                    // An error means that nobody waits any more.
+                    let _ = reply.send(shown.collect());
+                    true
+                }
+            },
             Some((chunk, read)) = awake.reading.next(), if !awake.reading.is_empty() => awake.read(chunk, read).await,
             Some((chunk, object)) = awake.restoring.next(), if !awake.restoring.is_empty() => {
                 awake.restored.remove(&object);
-                awake.wished(Wish { chunk, shown: None });
+                awake.wished(chunk, None);
                 true
             }
+            Some((chunks, taken)) = awake.passing.next(), if !awake.passing.is_empty() => awake.passed(chunks, taken).await,
             _ = beat.tick() => {
                 awake.beat();
-                true
+                awake.offer().await
             }
         };
         if !goes_on {
@@ -176,7 +217,7 @@ impl Awake {
     }
 
     async fn peers_changed(&mut self) -> bool {
-        let gardens = gardens(&self.shared.mesh);
+        let gardens = self.others_and_me();
         if gardens == self.gardens {
             return true;
         }
@@ -184,17 +225,36 @@ impl Awake {
         self.consider_all().await
     }
 
+    /// The gardens that show land, without those that said that they leave.
+    fn others_and_me(&mut self) -> Vec<NodeId> {
+        let mut gardens = self.shared.gardens();
+        if !self.leavers.is_empty() {
+            let peers = self.shared.mesh.peers();
+            self.leavers.retain(|life| peers.by_incarnation(*life).is_some());
+            let leaves =
+                |node: &NodeId| peers.get(node).is_some_and(|it| self.leavers.contains(&it.record.incarnation));
+            gardens.retain(|node| !leaves(node));
+        }
+        gardens
+    }
+
     /// Looks at every chunk that is seen, or awake.
     async fn consider_all(&mut self) -> bool {
         let cells = self.cells.clone();
         cells.iter().flat_map(|cell| chunks_of(*cell)).for_each(|chunk| self.wake(chunk));
         let lost = self.chunks.keys().filter(|chunk| !self.is_ours(**chunk)).copied().collect();
+        let lost = self.pass_on(lost);
         self.sleep(lost).await
     }
 
     fn is_ours(&self, chunk: Chunk) -> bool {
         let me = &self.shared.mesh.me().node;
-        self.held && self.cells.contains(&chunk.cell()) && keeper(chunk, &self.gardens) == Some(me)
+        // A garden that leaves goes on showing what it does until others have it, and begins nothing.
+        let ours = match self.leaves || self.shared.draining.has_begun() {
+            true => self.chunks.contains_key(&chunk),
+            false => keeper(chunk, &self.gardens) == Some(me),
+        };
+        self.held && self.cells.contains(&chunk.cell()) && ours
     }
 
     fn wake(&mut self, chunk: Chunk) {
@@ -211,13 +271,13 @@ impl Awake {
         gone.is_empty() || self.world.role(GardenInput::Hide(gone)).await
     }
 
-    fn wished(&mut self, wish: Wish) {
-        let Some(woken) = self.chunks.get_mut(&wish.chunk) else { return };
-        woken.next.extend(wish.shown);
+    fn wished(&mut self, chunk: Chunk, shown: Option<oneshot::Sender<()>>) {
+        let Some(woken) = self.chunks.get_mut(&chunk) else { return };
+        woken.next.extend(shown);
         if !woken.queued {
             woken.queued = true;
             // Before those that are only read in case.
-            self.queue.push_front(wish.chunk);
+            self.queue.push_front(chunk);
         }
     }
 
@@ -270,7 +330,7 @@ impl Awake {
         let empty = read.things.is_empty();
         if !empty || woken.shows {
             woken.shows = !empty;
-            let scene = self.shared.scene(chunk, read.things, read.now_s);
+            let scene = self.shared.scene(chunk, read.things, read.now_s, self.floor);
             if !self.world.role(GardenInput::Show(Box::new(scene))).await {
                 return false;
             }
@@ -307,14 +367,14 @@ impl Awake {
 
 impl Shared {
     /// What was read, by the world's clock.
-    fn scene(&self, chunk: Chunk, things: Vec<Shown>, now_s: u64) -> Scene {
+    fn scene(&self, chunk: Chunk, things: Vec<Shown>, now_s: u64, floor: u64) -> Scene {
         let (world_ms, calendar_ms) = (self.mesh.now_ms(), self.calendar.now_ms());
         let at_ms = |at_s: u64| world_ms.saturating_add(at_s.saturating_mul(1_000).saturating_sub(calendar_ms));
         let actor = |Shown { id, place, now, later }| {
             let later = later.into_iter().map(|(at_s, thing)| (at_ms(at_s), thing)).collect();
             Actor { id, place, now, later }
         };
-        Scene { chunk, now_s, things: things.into_iter().map(actor).collect() }
+        Scene { chunk, now_s, floor, things: things.into_iter().map(actor).collect() }
     }
 }
 

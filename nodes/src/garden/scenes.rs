@@ -2,13 +2,15 @@
 //!
 //! What a chunk shows comes whole, as one input, and replaces what it showed. Changes that are foreseen (a hearth goes out, a
 //! tree grows) happen at their tick, whether or not the chunk is read again. Without the lease nothing is shown. It NEVER
-//! decides anything: what is lost here is the sight of it only.
+//! decides anything: what is lost here is the sight of it only. After a time without the lease others may show what was shown
+//! here: all of it is forgotten, without a word, and read anew before anything is said of it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cartographer::geometry::{Chunk, Epoch, IslandId, ObjectId, Place};
 use cartographer::world::{CellFrame, TickOutput};
 use mesh::NodeRecord;
+use mesh::registry::OwnLease;
 use prometheus::IntGauge;
 use rustc_hash::FxHashMap;
 use tokio::sync::{oneshot, watch};
@@ -29,6 +31,8 @@ pub struct Scene {
     pub(super) chunk: Chunk,
     /// When it was read, in seconds since 1970.
     pub(super) now_s: u64,
+    /// What is shown anew MUST have a higher epoch than this.
+    pub(super) floor: u64,
     /// What stands there.
     pub(super) things: Vec<Actor>,
 }
@@ -62,7 +66,14 @@ pub(super) struct GardenRules {
     mark: u64,
     lease: watch::Sender<Lease>,
     held: bool,
+    own: OwnLease,
+    /// The lease's gaps since which all that is shown was read.
+    gaps: u64,
+    /// What was forgotten in this tick is not to be told.
+    hush: bool,
     left: bool,
+    /// The highest epoch used so far.
+    highest: u64,
     leaving: Vec<oneshot::Sender<()>>,
     chunks: BTreeMap<Chunk, BTreeSet<ObjectId>>,
     /// The chunk by which each real is shown.
@@ -75,13 +86,17 @@ pub(super) struct GardenRules {
 }
 
 impl GardenRules {
-    pub(super) fn new(me: &NodeRecord, lease: watch::Sender<Lease>, things: IntGauge) -> GardenRules {
+    pub(super) fn new(me: &NodeRecord, own: OwnLease, lease: watch::Sender<Lease>, things: IntGauge) -> GardenRules {
         let mark = me.node.as_str().bytes().fold(0_u8, |mark, byte| mark.wrapping_mul(31).wrapping_add(byte));
         GardenRules {
             mark: mark.into(),
             lease,
             held: true,
+            gaps: own.gaps(),
+            own,
+            hush: false,
             left: false,
+            highest: 0,
             leaving: Vec::new(),
             chunks: BTreeMap::new(),
             home: FxHashMap::default(),
@@ -93,7 +108,7 @@ impl GardenRules {
     }
 
     fn show(&mut self, world: &mut GameWorld, now_ms: u64, scene: Scene) {
-        let Scene { chunk, now_s, things } = scene;
+        let Scene { chunk, now_s, floor, things } = scene;
         let listed: BTreeSet<ObjectId> = things.iter().map(|thing| thing.id).collect();
         let before = self.chunks.remove(&chunk).unwrap_or_default();
         for id in before.difference(&listed) {
@@ -103,7 +118,7 @@ impl GardenRules {
             self.chunks.insert(chunk, listed);
         }
         for thing in things {
-            self.put(world, now_ms, chunk, now_s, thing);
+            self.put(world, now_ms, chunk, (now_s, floor), thing);
         }
     }
 
@@ -118,8 +133,13 @@ impl GardenRules {
         all.into_iter().for_each(|chunk| self.hide(world, now_ms, chunk));
     }
 
-    fn put(&mut self, world: &mut GameWorld, now_ms: u64, chunk: Chunk, now_s: u64, actor: Actor) {
+    fn put(&mut self, world: &mut GameWorld, now_ms: u64, chunk: Chunk, (now_s, floor): (u64, u64), actor: Actor) {
         let Actor { id, place, now, later } = actor;
+        if let Some(epoch) = world.get(id).map(|real| real.epoch().0).filter(|epoch| *epoch <= floor) {
+            // Another garden has shown it meanwhile: it is shown anew, over that.
+            world.remove(now_ms, id);
+            self.gone.insert(id, (epoch, now_ms));
+        }
         let there = world.get(id).map(|real| (real.island(), real.place(now_ms)));
         match there {
             Some(at) => {
@@ -129,7 +149,7 @@ impl GardenRules {
                 }
             }
             None => {
-                let epoch = self.epoch(world, id, now_s);
+                let epoch = self.epoch(world, id, now_s, floor);
                 if !spawn(world, now_ms, (id, epoch), chunk.island, place, now) {
                     return;
                 }
@@ -140,10 +160,13 @@ impl GardenRules {
         self.things.set(self.home.len() as i64);
     }
 
-    fn epoch(&self, world: &GameWorld, id: ObjectId, now_s: u64) -> Epoch {
+    fn epoch(&mut self, world: &GameWorld, id: ObjectId, now_s: u64, floor: u64) -> Epoch {
         let ghost = world.ghost(id).map_or(0, |ghost| ghost.epoch().0 + 1);
         let own = self.gone.get(&id).map_or(0, |(epoch, _)| epoch + 1);
-        Epoch(ghost.max(own).max(now_s.saturating_mul(256).saturating_add(self.mark)))
+        let by_calendar = now_s.saturating_mul(256).saturating_add(self.mark);
+        let epoch = ghost.max(own).max(by_calendar).max(floor.saturating_add(1));
+        self.highest = self.highest.max(epoch);
+        Epoch(epoch)
     }
 
     /// Removes a real, unless another chunk shows it by now.
@@ -205,6 +228,8 @@ impl Rules for GardenRules {
             GardenInput::Show(_) if !self.held || self.left => {}
             GardenInput::Show(scene) => self.show(world, now_ms, *scene),
             GardenInput::Hide(chunks) => chunks.into_iter().for_each(|chunk| self.hide(world, now_ms, chunk)),
+            // An error means that nobody waits any more.
+            GardenInput::Epoch(reply) => drop(reply.send(self.highest)),
             GardenInput::Leave(gone) => {
                 self.left = true;
                 self.hide_all(world, now_ms);
@@ -215,6 +240,14 @@ impl Rules for GardenRules {
     }
 
     fn ticked(&mut self, world: &mut GameWorld, now_ms: u64, _: &TickOutput, _: Vec<CellFrame>) {
+        self.hush = false;
+        if self.own.holds() && self.own.gaps() != self.gaps {
+            self.gaps = self.own.gaps();
+            self.hush = true;
+            self.hide_all(world, now_ms);
+            let held = self.held && !self.left;
+            self.lease.send_modify(|lease| *lease = Lease { held, changes: lease.changes + 1 });
+        }
         self.run_due(world, now_ms);
         self.gone.retain(|_, (_, at_ms)| *at_ms + GONE_MS > now_ms);
         for gone in self.leaving.drain(..) {
@@ -230,5 +263,9 @@ impl Rules for GardenRules {
         }
         let held = held && !self.left;
         self.lease.send_modify(|lease| *lease = Lease { held, changes: lease.changes + 1 });
+    }
+
+    fn is_silent(&self) -> bool {
+        self.hush || !self.own.holds() || self.own.gaps() != self.gaps
     }
 }

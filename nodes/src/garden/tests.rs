@@ -15,7 +15,7 @@ use cartographer::terrain::Terrain;
 use estate::goods::transfer::{Leg, transfer};
 use estate::goods::{Goods, Place};
 use estate::player::{self, Birth};
-use estate::store::memory::MemoryStore;
+use estate::store::memory::{Faults, MemoryStore};
 use estate::transaction::OperationId;
 use mesh::directory::memory::{MemoryClient, MemoryDirectory};
 use mesh::tasks::Tasks;
@@ -45,6 +45,8 @@ const BURNS_S: u64 = 120;
 struct Village {
     gardens: Vec<Option<Node>>,
     clients: Vec<MemoryClient>,
+    /// What may befall each node's way to the store.
+    stores: Vec<Faults>,
     asker: Node,
     network: MemoryNetwork,
     store: MemoryStore,
@@ -105,9 +107,12 @@ impl Village {
         let content = Arc::new(content(&terrain, &hard));
         let mut nodes = Vec::new();
         let mut clients = Vec::new();
+        let mut stores = Vec::new();
         for (n, role) in [Role::Garden, Role::Garden, Role::Colosseum].into_iter().enumerate() {
             let (name, tasks) = (format!("{role}-{n}"), Tasks::simulated());
             clients.push(directory.client());
+            let documents = store.client();
+            stores.push(documents.faults());
             let setup = Setup {
                 membership: Membership {
                     cluster: "test".to_owned(),
@@ -119,15 +124,15 @@ impl Village {
                 role,
                 directory: Arc::new(clients[n].clone()),
                 transport: network.transport(&name, &tasks),
-                store: Arc::new(store.client()),
+                store: Arc::new(documents),
                 islands: crate::islands::Archipelago::new([terrain.clone()]),
                 tasks,
                 door: None,
                 public: None,
                 frontend: crate::frontend::Config::default(),
+                gateway: Default::default(),
                 exposition: Exposition::new(),
                 secret: [n as u8 + 1; 32],
-                faults: Default::default(),
                 content: content.clone(),
                 calendar,
                 steward: None,
@@ -147,7 +152,7 @@ impl Village {
         }
         let asker = nodes.pop().expect("three nodes");
         let gardens = nodes.into_iter().map(Some).collect();
-        Village { gardens, clients, asker, network, store, terrain, content, calendar, hard, said: 0, ground }
+        Village { gardens, clients, stores, asker, network, store, terrain, content, calendar, hard, said: 0, ground }
     }
 
     fn garden(&self, n: usize) -> &Node {

@@ -27,6 +27,7 @@ pub fn routes() -> Vec<Route> {
         route("post", "/v1/sessions", post(sessions::create)),
         route("get", "/v1/sessions/{id}", get(sessions::get)),
         route("delete", "/v1/sessions/{id}", delete(sessions::close)),
+        route("get", "/v1/queue", get(sessions::queue)),
         route("get", "/v1/islands", get(islands::list)),
         route("get", "/v1/islands/{id}/map.png", get(islands::picture)),
         route("get", "/v1/islands/{id}/chunks/{x}/{y}", get(land::chunk)),

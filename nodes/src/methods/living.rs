@@ -115,16 +115,21 @@ pub enum GardenAnswer {
     Holds(Goods),
 }
 
+/// The code by which a call about a battle or a fighter is refused that is at another node now. The text is the node's name, or
+/// empty if that is not known yet. It goes between nodes only: clients are NEVER told it.
+pub const ELSEWHERE: &str = "elsewhere";
+
 /// Begins a battle, or joins the one in which the target is already: [`BattleOpen`] → the battle's number (u64).
 pub const BATTLE_OPEN: Method = Method::sync("battle.open", 3_000);
-/// Joins a battle: [`BattleJoin`] → nothing.
+/// Joins a battle: [`BattleJoin`] → nothing. A fighter that is in it already has a new owner from then on: the caller.
 pub const BATTLE_JOIN: Method = Method::sync("battle.join", 3_000);
 /// Does something in a battle: [`BattleAct`] → nothing; the exchange comes with the battle's view.
 pub const BATTLE_ACT: Method = Method::sync("battle.act", 2_000);
 /// Takes a fighter out of a battle because its owner wants it so (it logs out, its island sinks): [`BattleLeave`] → nothing.
 pub const BATTLE_LEAVE: Method = Method::sync("battle.leave", 2_000);
-/// Asks a colosseum to go on with a battle whose colosseum is gone: the battle's number (u64) → nothing. Refused with
-/// `missing` if it is over: control is the owner's again.
+/// Asks a colosseum to go on with a battle whose colosseum is gone or empties itself: the battle's number (u64) → nothing, also
+/// if it is there already. Refused with `missing` if it is over: control is the owner's again; with [`ELSEWHERE`] if another
+/// colosseum leads it.
 pub const BATTLE_RESUME: Method = Method::sync("battle.resume", 4_000);
 
 /// Hands a fighter over to a battle, colosseum → owner: [`FighterTake`] → [`Fighter`]. Refused with `missing`, `defeated`, or
@@ -133,7 +138,7 @@ pub const FIGHTER_TAKE: Method = Method::sync("fighter.take", 2_000);
 /// Tells the owner a fighter's health, colosseum → owner: [`FighterTold`]; the latest wins.
 pub const FIGHTER_TOLD: Method = Method::send("fighter.told");
 /// Gives a fighter back to its owner, colosseum → owner: [`FighterFreed`] → nothing. One that is not in this battle is left
-/// as it is.
+/// as it is. Refused with [`ELSEWHERE`] by a node that has just handed the fighter over: its new owner joins in a moment.
 pub const FIGHTER_FREED: Method = Method::sync("fighter.freed", 2_000);
 
 /// Somebody who can fight.

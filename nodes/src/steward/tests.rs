@@ -1,6 +1,6 @@
 //! Tests of stewards over a memory directory and a memory store, on simulated time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +20,10 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::duty::{Duty, Parts};
-use super::{WorldRules, book, election};
+use super::{WorldRules, book};
 use crate::calendar::Calendar;
+use crate::draining::Draining;
+use crate::election;
 use crate::game::grounds::Terrains;
 use crate::islands::record::{self, IslandKind, IslandState};
 use crate::islands::{self, Archipelago, Chart, follower};
@@ -92,7 +94,20 @@ impl Stage {
         let estate = Arc::new(Transactions::new(Arc::new(self.store.client()), kinds, owners.clone(), life));
         let report = watch::channel(Arc::default()).1;
         let (district, calendar) = (self.district.clone(), self.calendar);
-        Parts { mesh, directory, district, estate, owners, islands, report, calendar, lease_ttl_s: 5, rules }
+        Parts {
+            mesh,
+            directory,
+            district,
+            estate,
+            owners,
+            islands,
+            report,
+            calendar,
+            lease_ttl_s: 5,
+            rules,
+            draining: Draining::default(),
+            resign: watch::channel(false).1,
+        }
     }
 
     /// An archipelago that follows the directory.
@@ -199,5 +214,40 @@ async fn when_the_steward_dies_another_goes_on_with_the_same_islands() {
     let chart = until(&mut changes, "the next steward mends it", |chart| unstable(chart).len() == 2).await;
     let after: Vec<IslandId> = unstable(&chart).into_iter().map(|it| it.0).collect();
     assert_eq!(before, after);
+    stage.tasks.stop();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_steward_that_dies_is_followed_within_its_lease_and_two_seconds() {
+    let stage = Stage::new();
+    let key = election::key(&stage.district, "steward");
+    let client = stage.directory.client();
+    let steward = async || {
+        let entry = client.get(&key).await.expect("answered")?;
+        serde_json::from_slice::<super::office::Office>(&entry.value).ok().map(|office| office.node)
+    };
+    let mut grounds = BTreeMap::new();
+    for (life, name) in [(1, "zoo-1"), (250, "zoo-2"), (499, "zoo-3")] {
+        let (parts, ground) = (stage.parts(name, life, WorldRules::default()).await, Tasks::simulated());
+        ground.spawn(super::serve(parts));
+        grounds.insert(name.to_owned(), ground);
+    }
+    for deaths in 1..=2 {
+        let first = timeout(SOON, async {
+            loop {
+                match steward().await.filter(|node| grounds.contains_key(node)) {
+                    Some(node) => break node,
+                    None => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            }
+        });
+        let first = first.await.expect("a steward");
+        grounds.remove(&first).expect("it lives").stop();
+        let began = tokio::time::Instant::now();
+        while steward().await.is_none_or(|node| node == first) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            assert!(began.elapsed() < Duration::from_secs(5 + 2), "death {deaths}: nobody follows {first}");
+        }
+    }
     stage.tasks.stop();
 }

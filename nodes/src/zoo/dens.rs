@@ -2,9 +2,11 @@
 //!
 //! An animal wakes where it was when its habitat fell asleep, or fresher, where a ghost of it stood; one that is new is put
 //! somewhere in the habitat that depends on nothing but its number. What passes while nobody looks is a function of the
-//! calendar: wounds heal, hunger grows, and the dead are replaced. Synchronous; it NEVER asks for a document or a clock.
+//! calendar: wounds heal, hunger grows, and the dead are replaced. Who dies lies where it fell, seen by all with no health
+//! left, until its death is known to be saved: so whoever takes over knows of it, by the document or by the sight of it.
+//! Synchronous; it NEVER asks for a document or a clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cartographer::geometry::{Epoch, ObjectId, Place};
@@ -41,8 +43,19 @@ pub struct Moment {
 pub struct Last {
     /// Where.
     pub place: Place,
-    /// Its health in percent.
+    /// Where it was going, and how fast, in units per second.
+    pub walks: Option<(Place, i32)>,
+    /// How it was, if that is fresher than what was saved too.
+    pub fitness: Option<Fitness>,
+}
+
+/// What else a ghost tells of an animal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fitness {
+    /// Its health in percent; 0: it is dead.
     pub health: u8,
+    /// The battle that has control of it; 0 if it is in none.
+    pub battle: u64,
 }
 
 /// What became of a blow.
@@ -86,6 +99,8 @@ pub struct Den {
     terrain: Arc<Terrain>,
     /// When those that are dead died, in seconds of the calendar.
     deaths: BTreeMap<u16, u64>,
+    /// Those of the dead who are still to be seen.
+    corpses: BTreeSet<u16>,
 }
 
 /// The habitats that are awake.
@@ -100,6 +115,8 @@ pub struct Dens {
 struct Kept {
     place: Place,
     drives: Drives,
+    battle: u64,
+    walks: Option<(Place, i32)>,
 }
 
 /// Reads what was kept of a habitat. What cannot be read is as if it had not been kept.
@@ -111,6 +128,11 @@ fn read(state: &Map<String, Value>, now_s: u64, heal_per_minute: u8) -> (BTreeMa
     let saved_s = state.get("saved_s").and_then(Value::as_u64).unwrap_or(now_s);
     let slept_ms = now_s.saturating_sub(saved_s).saturating_mul(1_000);
     let share = |percent: i64| percent.clamp(0, 100) as f32 / 100.0;
+    let battle = |row: Vec<i64>| {
+        let &[index, battle] = row.as_slice() else { return None };
+        Some((u16::try_from(index).ok()?, u64::try_from(battle).ok()?))
+    };
+    let battles: BTreeMap<u16, u64> = rows("battles").filter_map(battle).collect();
     let animal = |row: Vec<i64>| {
         let &[index, x, y, health, hunger, fatigue] = row.as_slice() else { return None };
         let place = Place::new(i32::try_from(x).ok()?, i32::try_from(y).ok()?);
@@ -120,7 +142,9 @@ fn read(state: &Map<String, Value>, now_s: u64, heal_per_minute: u8) -> (BTreeMa
             health: share(health.max(1)),
             ..Drives::default()
         };
-        Some((u16::try_from(index).ok()?, Kept { place, drives: drives.after(slept_ms, Goal::Sleep, heal_per_minute) }))
+        let index = u16::try_from(index).ok()?;
+        let drives = drives.after(slept_ms, Goal::Sleep, heal_per_minute);
+        Some((index, Kept { place, drives, battle: battles.get(&index).copied().unwrap_or(0), walks: None }))
     };
     let death = |row: Vec<i64>| {
         let &[index, at_s] = row.as_slice() else { return None };
@@ -184,17 +208,26 @@ impl Dens {
         }
         let (kept, deaths) = read(state, at.now_s, minds.lore().tuning.heal_per_minute);
         let herd = minds.add_herd(id.island, terrain.clone(), habitat.clone());
-        let mut den = Den { herd, epoch, births: 0, what, terrain: terrain.clone(), deaths };
+        let mut den = Den { herd, epoch, births: 0, what, terrain: terrain.clone(), deaths, corpses: BTreeSet::new() };
         den.bury(minds.lore(), at.now_s);
         for index in 0..habitat.animals {
             if den.deaths.contains_key(&index) {
                 continue;
             }
             let mut one = kept.get(&index).copied();
-            if let Some(last) = last(den.animal(id, index)) {
+            if let Some(Last { place, walks, fitness }) = last(den.animal(id, index)) {
                 let mut drives = one.map_or(Drives::default(), |kept| kept.drives);
-                drives.health = f32::from(last.health.clamp(1, 100)) / 100.0;
-                one = Some(Kept { place: last.place, drives });
+                let mut battle = one.map_or(0, |kept| kept.battle);
+                if let Some(fitness) = fitness {
+                    if fitness.health == 0 {
+                        // It died, and its owner with it before the death was saved.
+                        den.deaths.insert(index, at.now_s);
+                        continue;
+                    }
+                    drives.health = f32::from(fitness.health.min(100)) / 100.0;
+                    battle = fitness.battle;
+                }
+                one = Some(Kept { place, drives, battle, walks });
             }
             den.spawn(world, minds, at.now, id, index, one);
         }
@@ -204,20 +237,37 @@ impl Dens {
     }
 
     /// What is to be kept of a habitat: `{"saved_s", "animals": [[index, x, y, health, hunger, fatigue]…], "deaths": [[index,
-    /// at_s]…]}`, shares in percent.
+    /// at_s]…], "battles": [[index, battle]…], "epoch"}`, shares in percent; `epoch` is that under which it is saved.
     pub fn state(&self, world: &GameWorld, minds: &Minds, at: Moment, id: HabitatId) -> Map<String, Value> {
         let Some(den) = self.dens.get(&id) else { return Map::new() };
-        let mut animals = Vec::new();
+        let (mut animals, mut battles, mut fallen) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..den.size(id) {
             let object = den.animal(id, index);
             if let (Some(real), Some(drives)) = (world.get(object), minds.drives(at.now, object)) {
+                if percent(drives.health) == 0 {
+                    // Its battle has told so, and gives it back dead in a moment.
+                    fallen.push(json!([index, at.now_s]));
+                    continue;
+                }
                 let Place { x, y } = real.place(at.now);
                 let share = |drive: f32| (drive * 100.0) as u8;
                 animals.push(json!([index, x, y, percent(drives.health), share(drives.hunger), share(drives.fatigue)]));
+                if let Body::Animal(Animal { battle, .. }) = real.body()
+                    && *battle != 0
+                {
+                    battles.push(json!([index, battle]));
+                }
             }
         }
-        let deaths: Vec<Value> = den.deaths.iter().map(|(index, at_s)| json!([index, at_s])).collect();
-        let fields = [("saved_s", at.now_s.into()), ("animals", animals.into()), ("deaths", deaths.into())];
+        let deaths = den.deaths.iter().map(|(index, at_s)| json!([index, at_s]));
+        let deaths: Vec<Value> = deaths.chain(fallen).collect();
+        let fields = [
+            ("saved_s", at.now_s.into()),
+            ("animals", animals.into()),
+            ("deaths", deaths.into()),
+            ("battles", battles.into()),
+            ("epoch", den.epoch.into()),
+        ];
         fields.map(|(name, value): (&str, Value)| (name.to_owned(), value)).into_iter().collect()
     }
 
@@ -228,7 +278,7 @@ impl Dens {
         for index in 0..size {
             let object = den.animal(id, index);
             // Only what has its mind here is ours: a number may clash with another object's.
-            if minds.remove(object).is_some() {
+            if minds.remove(object).is_some() || den.corpses.contains(&index) {
                 world.remove(now, object);
             }
         }
@@ -237,22 +287,64 @@ impl Dens {
         true
     }
 
-    /// An animal has died.
-    pub fn died(&mut self, world: &mut GameWorld, minds: &mut Minds, at: Moment, animal: ObjectId) {
+    /// An animal has died. It lies there until [`Dens::bury`]; false if it is not here, or dead already.
+    pub fn died(&mut self, world: &mut GameWorld, minds: &mut Minds, at: Moment, animal: ObjectId) -> bool {
+        let (Some(id), Some(AnimalId { index, .. })) = (self.of(animal), AnimalId::of(animal)) else { return false };
+        let Some(den) = self.dens.get_mut(&id).filter(|_| minds.remove(animal).is_some()) else { return false };
+        den.deaths.insert(index, at.now_s);
+        den.corpses.insert(index);
+        let _ = world.stop(at.now, animal);
+        world.change(at.now, animal, |body| {
+            if let Body::Animal(animal) = body {
+                (animal.health, animal.battle, animal.pose) = (0, 0, pose::DEFEATED);
+            }
+        });
+        true
+    }
+
+    /// A death is saved: the dead is seen no more.
+    pub fn bury(&mut self, world: &mut GameWorld, now: u64, animal: ObjectId) {
         let (Some(id), Some(AnimalId { index, .. })) = (self.of(animal), AnimalId::of(animal)) else { return };
-        if minds.remove(animal).is_none() {
-            return;
+        if self.dens.get_mut(&id).is_some_and(|den| den.corpses.remove(&index)) {
+            world.remove(now, animal);
         }
-        world.remove(at.now, animal);
-        if let Some(den) = self.dens.get_mut(&id) {
-            den.deaths.insert(index, at.now_s);
-        }
+    }
+
+    /// Whether an animal has died and is still to be seen.
+    pub fn is_corpse(&self, animal: ObjectId) -> bool {
+        let index = AnimalId::of(animal).map(|it| it.index);
+        let den = self.of(animal).and_then(|id| self.dens.get(&id));
+        den.zip(index).is_some_and(|(den, index)| den.corpses.contains(&index))
+    }
+
+    /// The animals of a habitat that are in battles, and in which.
+    pub fn fighters(&self, world: &GameWorld, id: HabitatId) -> Vec<(ObjectId, u64)> {
+        let fights = |object: ObjectId| match world.get(object).map(|real| real.body()) {
+            Some(Body::Animal(Animal { battle, .. })) if *battle != 0 => Some((object, *battle)),
+            _ => None,
+        };
+        self.objects(id).into_iter().filter_map(fights).collect()
+    }
+
+    /// The numbers of a habitat's animals, dead or alive.
+    pub fn objects(&self, id: HabitatId) -> Vec<ObjectId> {
+        let Some(den) = self.dens.get(&id) else { return Vec::new() };
+        (0..den.size(id)).map(|index| den.animal(id, index)).collect()
+    }
+
+    /// Whether another node shows every animal of a habitat that is here, under a higher epoch.
+    pub fn is_outranked(&self, world: &GameWorld, id: HabitatId) -> bool {
+        let outranked = |object: ObjectId| {
+            let ours = world.get(object).map(|real| real.epoch());
+            ours.is_none_or(|ours| world.ghost(object).is_some_and(|ghost| ghost.epoch() > ours))
+        };
+        self.objects(id).into_iter().all(outranked)
     }
 
     /// An animal is struck by one whose blow takes so much of a player's health.
     pub fn strike(&mut self, world: &mut GameWorld, minds: &mut Minds, at: Moment, prey: ObjectId, harm: u8) -> Struck {
         let body = world.get(prey).filter(|_| self.of(prey).is_some()).map(|real| real.body());
-        let Some(Body::Animal(animal)) = body else { return Struck::Missing };
+        let Some(Body::Animal(animal)) = body.filter(|_| !self.is_corpse(prey)) else { return Struck::Missing };
         if animal.battle != 0 {
             return Struck::InBattle(animal.battle);
         }
@@ -274,6 +366,9 @@ impl Dens {
         let mut replaced = 0;
         for (id, den) in &mut self.dens {
             for index in den.bury(minds.lore(), at.now_s) {
+                if den.corpses.remove(&index) {
+                    world.remove(at.now, den.animal(*id, index));
+                }
                 den.births = (den.births + 1).min(BIRTHS);
                 replaced += usize::from(den.spawn(world, minds, at.now, *id, index, None));
             }
@@ -318,13 +413,14 @@ impl Den {
         let drives = kept.map_or_else(|| fresh(self.animal(id, index)), |kept| kept.drives);
         let Some(species) = minds.lore().kind(self.what).map(|kind| kind.name.clone()) else { return false };
         let object = self.animal(id, index);
+        let battle = kept.map_or(0, |kept| kept.battle);
         let animal = Animal {
             species,
             hue: (mix(object.0) % 360) as u16,
             pose: pose::IDLE,
             health: percent(drives.health),
             herd: u64::from(id.index) + 1,
-            battle: 0,
+            battle,
         };
         let spawned = world.spawn(
             now,
@@ -339,7 +435,13 @@ impl Den {
             tracing::warn!(%refusal, object = object.0, habitat = %id, "an animal cannot be here");
             return false;
         }
-        minds.add(now, object, self.herd, self.what, drives, Motion::standing(place, now));
+        // Who was under way goes on; one that is blocked stands, and thinks again.
+        let walks = kept.and_then(|kept| kept.walks).filter(|_| battle == 0);
+        let motion = walks.and_then(|(to, speed)| world.walk(now, object, place, to, speed).ok());
+        minds.add(now, object, self.herd, self.what, drives, motion.unwrap_or(Motion::standing(place, now)));
+        if battle != 0 {
+            minds.pause(now, object, true, Motion::standing(place, now));
+        }
         true
     }
 

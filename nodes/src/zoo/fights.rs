@@ -8,26 +8,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use cartographer::geometry::ObjectId;
 use mesh::calls::Outcome;
-use mesh::{CallError, CallRefusal, Incarnation, IncomingCall, NodeId, Role};
+use mesh::{CallError, CallRefusal, Incarnation, IncomingCall, NodeId};
 use rand::RngCore;
 
 use super::ZooInput;
 use super::dens::{self, set_health};
+use super::moves::Whereabouts;
 use super::rules::ZooRules;
 use super::sights::within_reach;
+use crate::battles;
 use crate::game::animal::Animal;
+use crate::game::battle::Battle;
 use crate::game::content::Species;
 use crate::game::minds::Strike;
-use crate::game::{Body, GameWorld, kind, made_by, pose};
-use crate::load::Load;
-use crate::methods::animals::{ANIMAL_STRUCK, Struck};
+use crate::game::{Body, GameWorld, View, kind, made_by, pose};
+use crate::methods::animals::{ANIMAL_STRUCK, ANIMAL_WAKE, Struck};
 use crate::methods::living::{
     BATTLE_LEAVE, BATTLE_OPEN, BATTLE_RESUME, BattleLeave, BattleOpen, FIGHTER_FREED, FIGHTER_TAKE, FIGHTER_TOLD,
     Fighter, FighterFreed, FighterTake, FighterTold, Freed,
 };
 use crate::methods::{pack, unpack};
 use crate::protocol::codes;
-use crate::rendezvous::choose;
 
 /// The side of animals.
 const ANIMALS: u8 = 1;
@@ -37,8 +38,14 @@ const OPENS_PER_S: u32 = 8;
 const BLOWS_PER_S: u32 = 64;
 /// A battle of which nothing is seen for so long is asked for, in milliseconds.
 const SILENT_MS: u64 = 4_000;
+/// How long an animal may be in a battle whose room does not name it, in milliseconds: longer than one that moves is on its
+/// way. Then it is free.
+const UNNAMED_MS: u64 = 15_000;
 /// How often a battle is asked for; then its animals are free. Should a room of it appear later, it is told so.
 const ASKED_MOST: u32 = 15;
+
+/// What is said of an animal that may be this zoo's or not.
+const UNSURE: &str = "for the moment it is not known whose the animal is";
 
 /// What goes on.
 #[derive(Debug, Default)]
@@ -58,6 +65,8 @@ struct Fighting {
     silent_since: Option<u64>,
     /// How often it has been asked for since it was seen.
     asked: u32,
+    /// Since when the battle is seen without it.
+    unnamed_since: Option<u64>,
 }
 
 impl Fights {
@@ -90,7 +99,7 @@ impl ZooRules {
     }
 
     /// The animal as a fighter.
-    fn fighter(&self, world: &GameWorld, id: ObjectId) -> Option<Fighter> {
+    pub(super) fn fighter(&self, world: &GameWorld, id: ObjectId) -> Option<Fighter> {
         let (body, species) = (animal(world, id)?, self.species(world, id)?);
         Some(Fighter {
             object: id,
@@ -106,31 +115,58 @@ impl ZooRules {
 
     /// Answers a peer's call.
     pub(super) fn call(&mut self, world: &mut GameWorld, now: u64, call: IncomingCall) {
-        let answer = match call.method.as_str() {
+        match call.method.as_str() {
             name if name == FIGHTER_TAKE.name => {
-                unpack(&call.body).and_then(|take| self.take(world, now, take)).map(|fighter| pack(&fighter))
+                let answer = unpack(&call.body).and_then(|take| self.take(world, now, take));
+                call.answer(answer.map(|fighter| pack(&fighter)));
             }
-            name if name == FIGHTER_TOLD.name => {
-                let from = call.from.clone();
-                unpack(&call.body).map(|told| self.told(world, now, told, from)).map(|()| Bytes::new())
+            name if name == FIGHTER_TOLD.name => match unpack::<FighterTold>(&call.body) {
+                Ok(told) => match self.whereabouts(told.object) {
+                    // Nothing is done for anybody while it is not known whose it is.
+                    Whereabouts::Unsure => call.answer(refused(codes::UNAVAILABLE, UNSURE)),
+                    Whereabouts::Gone(id, to) => self.pass_on(call, &FIGHTER_TOLD, id, to),
+                    _ => {
+                        self.told(world, now, told, call.from.clone());
+                        call.answer(Ok(Bytes::new()));
+                    }
+                },
+                Err(refusal) => call.answer(Err(refusal)),
+            },
+            name if name == FIGHTER_FREED.name => match unpack::<FighterFreed>(&call.body) {
+                Ok(freed) => match self.whereabouts(freed.object) {
+                    Whereabouts::Unsure => call.answer(refused(codes::UNAVAILABLE, UNSURE)),
+                    Whereabouts::Gone(id, to) => self.pass_on(call, &FIGHTER_FREED, id, to),
+                    _ => {
+                        let animal = freed.object;
+                        self.freed(world, now, freed);
+                        self.when_saved(now, animal, call, Bytes::new());
+                    }
+                },
+                Err(refusal) => call.answer(Err(refusal)),
+            },
+            name if name == ANIMAL_STRUCK.name => match unpack::<Struck>(&call.body) {
+                Ok(struck) => match self.struck(world, now, struck) {
+                    Ok(true) => self.when_saved(now, struck.prey, call, pack(&true)),
+                    answer => call.answer(answer.map(|killed| pack(&killed))),
+                },
+                Err(refusal) => call.answer(Err(refusal)),
+            },
+            name if name == ANIMAL_WAKE.name => self.wake(now, call),
+            other => {
+                let refusal = CallRefusal::unknown_method(other);
+                call.answer(Err(refusal));
             }
-            name if name == FIGHTER_FREED.name => {
-                unpack(&call.body).map(|freed| self.freed(world, now, freed)).map(|()| Bytes::new())
-            }
-            name if name == ANIMAL_STRUCK.name => {
-                unpack(&call.body).and_then(|struck| self.struck(world, now, struck)).map(|killed| pack(&killed))
-            }
-            other => Err(CallRefusal::unknown_method(other)),
-        };
-        call.answer(answer);
+        }
     }
 
     /// A battle takes control of an animal.
     fn take(&mut self, world: &mut GameWorld, now: u64, take: FighterTake) -> Result<Fighter, CallRefusal> {
         let FighterTake { battle, object } = take;
         let missing = || CallRefusal::new(codes::MISSING, format!("no animal {} is here", object.0));
-        if !self.may_act(object) {
-            return Err(missing());
+        match self.whereabouts(object) {
+            Whereabouts::Here => {}
+            Whereabouts::Unknown => return Err(missing()),
+            _ => return refused(codes::UNAVAILABLE, UNSURE),
         }
         let fighter = self.fighter(world, object).ok_or_else(missing)?;
         let present = animal(world, object).map_or(0, |animal| animal.battle);
@@ -144,9 +180,9 @@ impl ZooRules {
         Ok(fighter)
     }
 
-    fn enter(&mut self, world: &mut GameWorld, now: u64, object: ObjectId, battle: u64) {
+    pub(super) fn enter(&mut self, world: &mut GameWorld, now: u64, object: ObjectId, battle: u64) {
         self.fights.opening.remove(&object);
-        self.fights.fighting.insert(object, Fighting { battle, silent_since: None, asked: 0 });
+        self.fights.fighting.insert(object, Fighting { battle, silent_since: None, asked: 0, unnamed_since: None });
         let motion = world.stop(now, object).unwrap_or_default();
         self.minds.pause(now, object, true, motion);
         change(world, now, object, |animal| (animal.battle, animal.pose) = (battle, pose::IDLE));
@@ -160,8 +196,8 @@ impl ZooRules {
             Some(fighting) if fighting.battle == battle => set_health(world, &mut self.minds, now, object, health),
             // One that is about to begin, if its answer is under way.
             _ if self.fights.opening.contains(&object) => {}
-            // Without the lease nothing is said for anybody.
-            _ if !self.lease_held => {}
+            // What has just died is not in the battle any more, and its room learns that when the death is saved.
+            _ if self.dens.is_corpse(object) => {}
             _ => self.not_in(object, battle, from),
         }
     }
@@ -175,8 +211,9 @@ impl ZooRules {
         self.fights.fighting.remove(&object);
         if health == 0 || how == Freed::Defeated {
             let at = self.moment(now);
-            self.dens.died(world, &mut self.minds, at, object);
-            self.counts.deaths.inc();
+            if self.dens.died(world, &mut self.minds, at, object) {
+                self.has_died(world, now, object);
+            }
             return;
         }
         set_health(world, &mut self.minds, now, object, health);
@@ -231,7 +268,7 @@ impl ZooRules {
             dens::Struck::InBattle(battle) => refused(codes::IN_BATTLE, battle.to_string()),
             dens::Struck::Hurt => Ok(false),
             dens::Struck::Dead => {
-                self.counts.deaths.inc();
+                self.has_died(world, now, prey);
                 Ok(true)
             }
         }
@@ -272,11 +309,7 @@ impl ZooRules {
             return;
         }
         let peers = self.shared.mesh.peers();
-        let load = |peer: &mesh::PeerInfo| Load::decode(&peer.load).unwrap_or_default();
-        let colosseums = peers.up(Role::Colosseum);
-        let Some(colosseum) = colosseums.min_by_key(|peer| (load(peer).players, load(peer).tick_p99_us / 1_000)) else {
-            return;
-        };
+        let Some((colosseum, _)) = battles::choose(&peers) else { return };
         self.fights.opens_left -= 1;
         self.fights.opening.insert(hunter);
         self.counts.opened.inc();
@@ -284,7 +317,7 @@ impl ZooRules {
         let battle = made_by(estate::transaction::OperationId(op)).0;
         let (island, target) = (real.island(), player);
         let open = BattleOpen { battle, island, place, opener, target, target_node: node };
-        let (shared, handle, colosseum) = (self.shared.clone(), self.handle.clone(), colosseum.record.node.clone());
+        let (shared, handle) = (self.shared.clone(), self.handle.clone());
         self.shared.tasks.spawn(async move {
             let answer = shared.mesh.call(&colosseum, &BATTLE_OPEN, pack(&open)).await;
             if let Err(error) = &answer {
@@ -336,8 +369,18 @@ impl ZooRules {
         (self.fights.opens_left, self.fights.blows_left) = (OPENS_PER_S, BLOWS_PER_S);
         let peers = self.shared.mesh.peers();
         let (mut silent, mut given_up) = (BTreeSet::new(), Vec::new());
-        for (animal, Fighting { battle, silent_since, asked }) in &mut self.fights.fighting {
-            let room = world.ghost(ObjectId(*battle)).map(|ghost| Incarnation(ghost.publisher()));
+        let ours: BTreeSet<ObjectId> =
+            self.fights.fighting.keys().copied().filter(|animal| self.may_act(*animal)).collect();
+        let fighting = self.fights.fighting.iter_mut().filter(|(animal, _)| ours.contains(animal));
+        for (animal, Fighting { battle, silent_since, asked, unnamed_since }) in fighting {
+            let ghost = world.ghost(ObjectId(*battle));
+            let named = ghost.is_none_or(|ghost| names(ghost.view(), *animal));
+            *unnamed_since = if named { None } else { unnamed_since.or(Some(now)) };
+            if unnamed_since.is_some_and(|since| now >= since + UNNAMED_MS) {
+                given_up.push(*animal);
+                continue;
+            }
+            let room = ghost.map(|ghost| Incarnation(ghost.publisher()));
             if room.is_some_and(|room| peers.by_incarnation(room).is_some()) {
                 (*silent_since, *asked) = (None, 0);
             } else if *asked >= ASKED_MOST {
@@ -348,12 +391,11 @@ impl ZooRules {
             }
         }
         for animal in given_up {
-            tracing::warn!(animal = animal.0, "no colosseum goes on with a battle: the animal is free");
+            tracing::warn!(animal = animal.0, "no colosseum leads this animal in a battle: it is free");
             self.release(world, now, animal);
         }
         for battle in silent {
-            let colosseums: Vec<NodeId> = peers.up(Role::Colosseum).map(|peer| peer.record.node.clone()).collect();
-            let Some(node) = choose(&battle.to_be_bytes(), &colosseums).cloned() else { continue };
+            let Some(node) = battles::ranked(&peers, battle).into_iter().next() else { continue };
             let (shared, handle) = (self.shared.clone(), self.handle.clone());
             self.shared.tasks.spawn(async move {
                 let answer = shared.mesh.call(&node, &BATTLE_RESUME, pack(&battle)).await;
@@ -363,12 +405,28 @@ impl ZooRules {
         }
     }
 
+    /// The room of a battle in which an animal came to us has been told so, or it is over for the animal.
+    pub(super) fn rejoined(&mut self, world: &mut GameWorld, now: u64, animal: ObjectId, battle: u64, over: bool) {
+        if over
+            && self.may_act(animal)
+            && self.fights.fighting.get(&animal).is_some_and(|fighting| fighting.battle == battle)
+        {
+            self.release(world, now, animal);
+        }
+    }
+
     /// A colosseum has answered for a battle of which nothing was seen.
     pub(super) fn resumed(&mut self, world: &mut GameWorld, now: u64, battle: u64, over: bool) {
         let members = self.fights.fighting.iter().filter(|(_, fighting)| over && fighting.battle == battle);
         let members: Vec<ObjectId> = members.map(|(animal, _)| *animal).collect();
+        let members = members.into_iter().filter(|animal| self.may_act(*animal)).collect::<Vec<_>>();
         members.into_iter().for_each(|animal| self.release(world, now, animal));
     }
+}
+
+/// Whether a battle, as it is seen, has somebody in it.
+fn names(view: &View, object: ObjectId) -> bool {
+    Battle::of(&view.detail).is_none_or(|battle| battle.members.iter().any(|(member, _, _)| *member == object.0))
 }
 
 fn change(world: &mut GameWorld, now: u64, object: ObjectId, change: impl FnOnce(&mut Animal)) {

@@ -34,7 +34,7 @@ impl fmt::Display for HabitatId {
 
 impl HabitatId {
     /// What zoos are chosen by.
-    fn bytes(self) -> Vec<u8> {
+    pub(super) fn bytes(self) -> Vec<u8> {
         [b"habitat".as_slice(), &self.island.0.to_be_bytes(), &self.index.to_be_bytes()].concat()
     }
 }

@@ -1,11 +1,14 @@
 //! Looks after the post of one habitat: claims it, saves what is to be kept, gives it up at the end.
 //!
 //! One task per habitat that is awake, fed by the world through a small queue and NEVER waited for by it. A save that is
-//! refused means that another zoo has the habitat: the world is told to drop its animals at once (rule 2 of the design).
+//! refused means that another zoo has the habitat: the world is told to drop its animals at once (rule 2 of the design). What
+//! could not be saved because the store is away is told too, and the world hands over newer state later: nothing queues up.
+//! Whoever takes a habitat over from an owner that is gone, or that has just handed it on, asks what was last seen of it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use cartographer::geometry::ObjectId;
 use estate::post::{self, Claim, Claimant, Held, PostError};
 use estate::store::{Ack, Store};
 use serde_json::{Map, Value};
@@ -13,7 +16,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
 use super::habitats::HabitatId;
-use super::{Shared, ZooInput};
+use super::{Claimed, NotClaimed, Shared, ZooInput};
+use crate::game::animal::AnimalId;
+use crate::last_seen;
+use crate::methods::moving::Seen;
 use crate::world_loop::WorldHandle;
 
 /// Orders that wait for one keeper, at most. A save that finds the queue full is left out: the next one is newer.
@@ -33,26 +39,29 @@ pub(super) type State = Map<String, Value>;
 /// What a keeper is to do.
 #[derive(Debug)]
 enum Order {
-    Save(State),
-    Check,
+    /// Told under this number when it is saved.
+    Save(State, u64),
+    /// Told under this number, too.
+    Check(u64),
 }
 
 /// The world's side of a keeper.
 #[derive(Debug)]
-pub struct Keeper {
+pub(super) struct Keeper {
     orders: mpsc::Sender<Order>,
     leave: oneshot::Sender<(State, Option<oneshot::Sender<()>>)>,
 }
 
 impl Keeper {
-    /// Saves. False if the keeper is still busy.
-    pub(super) fn save(&self, state: State) -> bool {
-        self.orders.try_send(Order::Save(state)).is_ok()
+    /// Saves; [`ZooInput::Saved`] with this number, [`ZooInput::Unsaved`] or [`ZooInput::Fenced`] tells what came of it. False
+    /// if the keeper is still busy.
+    pub(super) fn save(&self, state: State, number: u64) -> bool {
+        self.orders.try_send(Order::Save(state, number)).is_ok()
     }
 
     /// Looks whether the post is still ours; [`ZooInput::Checked`] or [`ZooInput::Fenced`] tells.
-    pub(super) fn check(&self) -> bool {
-        self.orders.try_send(Order::Check).is_ok()
+    pub(super) fn check(&self, number: u64) -> bool {
+        self.orders.try_send(Order::Check(number)).is_ok()
     }
 
     /// Saves for the last time and gives the post up; [`ZooInput::Released`] and `done` tell when it is over.
@@ -62,17 +71,22 @@ impl Keeper {
     }
 }
 
-/// Claims a habitat's post, and looks after it until it is fenced or given up.
-pub(super) async fn keep(shared: Arc<Shared>, world: WorldHandle<ZooInput>, id: HabitatId) {
-    let Some(mut held) = claim(&shared, id).await else {
-        world.role(ZooInput::NotClaimed(id)).await;
-        return;
+/// Claims a habitat's post, and looks after it until it is fenced or given up. `handed`: another zoo has given it up for us, and
+/// still shows its animals.
+pub(super) async fn keep(shared: Arc<Shared>, world: WorldHandle<ZooInput>, id: HabitatId, handed: bool) {
+    let (mut held, seen) = match claim(&shared, id, handed).await {
+        Ok(claimed) => claimed,
+        Err(why) => {
+            world.role(ZooInput::NotClaimed(id, why)).await;
+            return;
+        }
     };
     let (orders, mut inbox) = mpsc::channel(ORDERS);
     let (leave, mut leaving) = oneshot::channel();
     let (epoch, state) = (held.epoch(), held.state.clone());
     let keeper = Keeper { orders, leave };
-    if !world.role(ZooInput::Claimed { id, epoch, state, keeper }).await {
+    let claimed = Box::new(Claimed { id, epoch, state, seen, keeper });
+    if !world.role(ZooInput::Claimed(claimed)).await {
         return;
     }
     let store = shared.estate.store();
@@ -82,19 +96,23 @@ pub(super) async fn keep(shared: Arc<Shared>, world: WorldHandle<ZooInput>, id: 
             left = &mut leaving => break left.ok(),
             order = inbox.recv() => {
                 let Some(order) = order else { continue };
-                let checks = matches!(order, Order::Check);
-                if let Order::Save(state) = order {
-                    held.state = state;
-                }
-                let ours = save(&**store, &mut held, id).await;
-                match ours {
-                    Some(true) if checks => world.role(ZooInput::Checked(id, epoch)).await,
+                let (number, checks) = match order {
+                    Order::Save(state, number) => {
+                        held.state = state;
+                        (number, false)
+                    }
+                    Order::Check(number) => (number, true),
+                };
+                let told = match save(&**store, &mut held, id).await {
+                    Some(true) if checks => ZooInput::Checked { id, epoch, number },
+                    Some(true) => ZooInput::Saved { id, epoch, number },
+                    None => ZooInput::Unsaved(id, epoch),
                     Some(false) => {
                         world.role(ZooInput::Fenced(id, epoch)).await;
                         return;
                     }
-                    _ => true,
                 };
+                world.role(told).await;
             }
         }
     };
@@ -105,44 +123,62 @@ pub(super) async fn keep(shared: Arc<Shared>, world: WorldHandle<ZooInput>, id: 
         }
         None => None,
     };
-    let told = async {
+    give_up(&**store, &mut held, id, |given_up| async move {
         if let Some(done) = done {
             // An error means that nobody waits any more.
             let _ = done.send(());
         }
-        world.role(ZooInput::Released(id, epoch)).await;
-    };
-    give_up(&**store, &mut held, id, told).await;
+        world.role(ZooInput::Released { id, epoch, given_up }).await;
+    })
+    .await;
 }
 
-/// Gives a post up, and has `told` tell so, or that it is taking long. A post that names a living node would be out of reach
-/// of every other zoo, so it is not left alone before it is given up, or claimed by another, or by this one anew.
-async fn give_up(store: &dyn Store, held: &mut Held, id: HabitatId, told: impl Future<Output = ()>) {
+/// Gives a post up, and has `told` tell so, or (false) that it is taking long. A post that names a living node would be out of
+/// reach of every other zoo, so it is not left alone before it is given up, or claimed by another, or by this one anew.
+async fn give_up<F: Future<Output = ()>>(
+    store: &dyn Store,
+    held: &mut Held,
+    id: HabitatId,
+    told: impl FnOnce(bool) -> F,
+) {
     let mut released = release(store, held, id).await;
-    told.await;
+    told(released).await;
     while !released {
         sleep(PAUSE_LATER).await;
         released = release(store, held, id).await;
     }
 }
 
-async fn claim(shared: &Shared, id: HabitatId) -> Option<Held> {
+/// Claims the post; with what others last saw of its animals, if its owner is gone or has handed it on: else nothing that is
+/// seen of them can be newer than what was saved.
+async fn claim(shared: &Shared, id: HabitatId, handed: bool) -> Result<(Held, Option<Vec<Seen>>), NotClaimed> {
     let me = shared.mesh.me();
     let claim = shared.next_claim();
     let claimant = Claimant { node: me.node.to_string(), incarnation: me.incarnation.0, claim };
+    let (store, key) = (&**shared.estate.store(), post::key("habitat", &id.to_string()));
     let living = shared.owners.living().await;
-    let key = post::key("habitat", &id.to_string());
-    match post::claim(&**shared.estate.store(), &key, &claimant, |owner| living.is_gone(owner)).await {
-        Ok(Claim::Claimed(held)) => Some(*held),
-        Ok(Claim::HeldBy(owner)) => {
+    let failed = |error: estate::document::DocumentError| {
+        tracing::warn!(habitat = %id, %error, "could not claim a habitat; it is tried again");
+        NotClaimed::Failed
+    };
+    let orphan = post::find(store, &key).await.map_err(failed)?.is_some_and(|post| post.owner.is_some());
+    let is_gone = |owner: &post::Owner| living.is_gone(owner) || planted::is("habitat_woken_twice");
+    let held = match post::claim(store, &key, &claimant, is_gone).await.map_err(failed)? {
+        Claim::Claimed(held) => *held,
+        Claim::HeldBy(owner) => {
             tracing::debug!(habitat = %id, owner = owner.node, "another zoo looks after the habitat");
-            None
+            return Err(if living.is_known() { NotClaimed::Held } else { NotClaimed::Failed });
         }
-        Err(error) => {
-            tracing::warn!(habitat = %id, %error, "could not claim a habitat; it is tried again");
-            None
-        }
+    };
+    let mut seen = None;
+    if orphan || handed {
+        let terrain = shared.terrain(id.island);
+        let habitat = terrain.as_ref().and_then(|terrain| terrain.habitats().get(usize::from(id.index)));
+        let animal = |index| AnimalId { island: id.island, habitat: id.index, index }.object();
+        let animals: Vec<ObjectId> = (0..habitat.map_or(0, |habitat| habitat.animals)).map(animal).collect();
+        seen = Some(last_seen::asked(&shared.mesh, &animals, Vec::new()).await);
     }
+    Ok((held, seen))
 }
 
 /// Whether the post is still ours, if that is known.
@@ -189,10 +225,12 @@ mod tests {
         let id = HabitatId { island: IslandId(1), index: 0 };
         let mut told = false;
         let other = server.client();
-        give_up(&store, &mut held, id, async {
-            told = true;
-            let tried = post::claim(&other, &key, &claimant("zoo-2"), |_| false).await.expect("asked");
-            assert!(matches!(tried, Claim::HeldBy(_)), "the store was out of reach: {tried:?}");
+        give_up(&store, &mut held, id, |given_up| {
+            told = !given_up;
+            async {
+                let tried = post::claim(&other, &key, &claimant("zoo-2"), |_| false).await.expect("asked");
+                assert!(matches!(tried, Claim::HeldBy(_)), "the store was out of reach: {tried:?}");
+            }
         })
         .await;
         assert!(told, "the zoo goes on meanwhile");

@@ -38,10 +38,14 @@ impl Sights {
         self.offsets.extend(offsets);
     }
 
+    /// What to add to a publisher's clock to get ours.
+    pub(super) fn offset(&self, publisher: u64) -> i64 {
+        self.offsets.get(&publisher).map_or(0, |(offset, _)| *offset)
+    }
+
     /// What a publisher's clock shows when ours shows `now`.
     pub(super) fn theirs(&self, publisher: u64, now: u64) -> u64 {
-        let offset = self.offsets.get(&publisher).map_or(0, |(offset, _)| *offset);
-        now.saturating_add_signed(offset.saturating_neg())
+        now.saturating_add_signed(self.offset(publisher).saturating_neg())
     }
 
     /// What there is to see besides our own animals; and tells the minds what is in their way, if that has changed.
@@ -52,7 +56,7 @@ impl Sights {
             let (view, island) = (ghost.view(), ghost.cell().island);
             let what = match view.kind {
                 kind::PLAYER if view.health > 0 && view.pose != pose::DEFEATED => What::PLAYER,
-                kind::ANIMAL => minds.lore().number(&view.name).unwrap_or(What::STRANGE),
+                kind::ANIMAL if view.health > 0 => minds.lore().number(&view.name).unwrap_or(What::STRANGE),
                 kind::FACILITY => What::FACILITY,
                 _ => continue,
             };

@@ -1,15 +1,19 @@
 //! Tests of the zoo.
 
+mod takeover;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use cartographer::geometry::{Cell, Epoch, Place};
 use cartographer::terrain::{Stability, Terrain};
 use estate::post::{self, Claim, Claimant};
-use estate::store::memory::MemoryStore;
-use mesh::NodeId;
-use mesh::directory::memory::MemoryDirectory;
+use estate::store::memory::{Faults, MemoryStore};
+use mesh::directory::memory::{MemoryClient, MemoryDirectory};
 use mesh::transport::memory::MemoryNetwork;
+use mesh::{Incarnation, NodeId, Role};
 
 use super::*;
 use crate::game::animal::AnimalId;
@@ -51,6 +55,8 @@ struct Reserve {
     terrain: Arc<Terrain>,
     content: Arc<Content>,
     zoos: Vec<Node>,
+    /// Each node's ways to the store and to the directory.
+    ways: RefCell<BTreeMap<String, (Faults, MemoryClient)>>,
 }
 
 impl Reserve {
@@ -59,7 +65,8 @@ impl Reserve {
         let directory = MemoryDirectory::start(&ground, 1);
         let (terrain, content) = land();
         let (network, store) = (MemoryNetwork::new(1), MemoryStore::new());
-        let mut reserve = Reserve { ground, network, directory, store, terrain, content, zoos: Vec::new() };
+        let (zoos_yet, ways) = (Vec::new(), RefCell::default());
+        let mut reserve = Reserve { ground, network, directory, store, terrain, content, zoos: zoos_yet, ways };
         for i in 0..zoos {
             let zoo = reserve.node(&format!("zoo-{i}"), Role::Zoo, i).await;
             reserve.zoos.push(zoo);
@@ -74,6 +81,8 @@ impl Reserve {
 
     async fn node(&self, name: &str, role: Role, i: u8) -> Node {
         let tasks = Tasks::simulated();
+        let (store, directory) = (self.store.client(), self.directory.client());
+        self.ways.borrow_mut().insert(name.to_owned(), (store.faults(), directory.clone()));
         let membership = Membership {
             cluster: "test".to_owned(),
             district: "main".to_owned(),
@@ -84,18 +93,18 @@ impl Reserve {
             membership,
             node: NodeId::new(name).expect("a name"),
             role,
-            directory: Arc::new(self.directory.client()),
+            directory: Arc::new(directory),
             transport: self.network.transport(name, &tasks),
-            store: Arc::new(self.store.client()),
+            store: Arc::new(store),
             islands: Archipelago::new([self.terrain.clone()]),
             steward: None,
             tasks,
             door: None,
             public: None,
             frontend: crate::frontend::Config::default(),
+            gateway: Default::default(),
             exposition: Exposition::new(),
             secret: [i + 1; 32],
-            faults: cartographer::world::Faults::default(),
             content: self.content.clone(),
             calendar: Calendar::beginning(1_800_000_000),
         })
@@ -108,6 +117,34 @@ impl Reserve {
             Door::Zoo(zoo) => zoo,
             _ => panic!("no zoo"),
         }
+    }
+
+    /// Takes the store from a zoo, or gives it back.
+    fn store_is_away(&self, i: usize, away: bool) {
+        self.ways.borrow()[&format!("zoo-{i}")].0.unreachable(away);
+    }
+
+    /// A zoo's way to the directory.
+    fn way_to_directory(&self, i: usize) -> MemoryClient {
+        self.ways.borrow()[&format!("zoo-{i}")].1.clone()
+    }
+
+    /// The first habitat's post, as it is kept.
+    fn post(&self) -> Value {
+        let key = post::key("habitat", &format!("{}.0", self.terrain.id().0));
+        let kept = self.store.snapshot().remove(&key);
+        kept.map_or(Value::Null, |kept| serde_json::from_slice(&kept.value).expect("a document"))
+    }
+
+    /// Waits for a state.
+    async fn until_so(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+        for _ in 0..2_000 {
+            if holds().await {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("it never came to {what}: {}", self.post());
     }
 
     /// Tells all zoos that players see the first habitat, or nothing.
@@ -468,9 +505,24 @@ fn what_is_kept_of_a_habitat_brings_it_back_and_what_cannot_be_read_begins_anew(
     let (much_later, minds, _) = wake(&state, 5_060 + 100_000, None);
     assert!(much_later.get(animal(2)).is_some(), "others have taken the place of the dead");
     assert!(minds.drives(1_000, animal(0)).expect("a mind").health > 0.99, "wounds have healed");
-    let seen = Last { place: born[0].1, health: 7 };
-    let taken_over = wake(&state, 5_061, Some(seen)).0;
+    let fitness = Some(dens::Fitness { health: 7, battle: 77 });
+    let seen = Last { place: born[0].1, walks: None, fitness };
+    let (taken_over, ..) = wake(&state, 5_061, Some(seen));
     assert_eq!(taken_over.get(animal(1)).map(|real| (real.place(1_000), real.view().health)), Some((born[0].1, 7)));
+    assert_eq!(battle_of(&taken_over, animal(1)), Some(77), "it is in its battle");
+    let dead = Last { fitness: Some(dens::Fitness { health: 0, battle: 0 }), ..seen };
+    let (without, minds, dens_then) = wake(&state, 5_061, Some(dead));
+    assert!(without.get(animal(1)).is_none(), "who was last seen dead is dead");
+    let kept = dens_then.state(&without, &minds, Moment { now: 1_000, now_s: 5_061 }, id);
+    assert!(
+        kept["deaths"].as_array().is_some_and(|deaths| deaths.contains(&serde_json::json!([1, 5_061]))),
+        "{kept:?}"
+    );
+    // Where a battle or a death was saved, and nothing fresher was seen but the place, they stay.
+    let walked = wake(&kept, 5_062, Some(Last { fitness: None, ..seen })).0;
+    assert!(walked.get(animal(1)).is_none(), "the dead do not walk");
+    let fights = taken_over_state(&state, 1, 77);
+    assert_eq!(battle_of(&wake(&fights, 5_061, None).0, animal(1)), Some(77));
 
     for broken in [
         "{\"animals\": 7, \"deaths\": {}}",
@@ -481,6 +533,13 @@ fn what_is_kept_of_a_habitat_brings_it_back_and_what_cannot_be_read_begins_anew(
         assert_eq!(places(&wake(&state, 5_000, None).0), born, "{broken}");
     }
     assert!(dens.sleep(&mut world, &mut minds_of(&lore), 70_000, id));
+}
+
+/// What was kept of a habitat, with an animal in a battle.
+fn taken_over_state(state: &Map<String, Value>, index: u16, battle: u64) -> Map<String, Value> {
+    let mut state = state.clone();
+    state.insert("battles".to_owned(), serde_json::json!([[index, battle]]));
+    state
 }
 
 /// Minds without animals: sleeping with them takes nothing out of a world that is not theirs.

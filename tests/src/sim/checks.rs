@@ -1,17 +1,19 @@
-//! What must hold: pure comparisons of what all nodes hold and what all clients are shown.
+//! What must hold: pure comparisons of what all nodes hold, what all clients are shown, and what the documents say.
+//!
+//! [`owners`] looks while faults go on, [`whole`] when they are over. They NEVER change anything.
+
+pub mod owners;
+pub mod whole;
 
 use std::collections::BTreeMap;
 
 use cartographer::geometry::Cell;
 use cartographer::motion::Motion;
 use cartographer::world::Stats;
-use mesh::{MeshView, PeerState};
-use nodes::game::GameWorld;
-use nodes::world_loop::Inspection;
-use tokio::sync::oneshot;
+use mesh::{MeshView, Role};
+use nodes::game::{GameWorld, View, kind, pose};
 
 use super::cluster::Cluster;
-use super::walkers::{self, Walkers};
 
 /// Violations told of one kind, at most.
 const TOLD: usize = 5;
@@ -24,6 +26,9 @@ pub struct Held {
     version: u64,
     motion: Motion,
     cell: Cell,
+    kind: u8,
+    /// The battle in which it is, or 0.
+    battle: u64,
 }
 
 /// What one node holds and believes.
@@ -31,194 +36,79 @@ pub struct Held {
 pub struct Census {
     /// Its number.
     pub place: usize,
-    reals: BTreeMap<u64, Held>,
-    ghosts: BTreeMap<u64, Held>,
-    seen: Vec<Cell>,
-    trace: u64,
+    /// Its role.
+    pub role: Role,
+    /// Which life this is.
+    pub life: u64,
+    /// Whether it may act as an owner.
+    pub acts: bool,
+    /// What it owns.
+    pub reals: BTreeMap<u64, Held>,
+    /// What it holds of others.
+    pub ghosts: BTreeMap<u64, Held>,
+    /// The cells that it sees.
+    pub seen: Vec<Cell>,
+    /// A number that stands for all that its world did.
+    pub trace: u64,
     /// Its world's counts.
     pub stats: Stats,
     view: MeshView,
+    /// The battles that it leads: who is in them.
+    members: BTreeMap<u64, Vec<u64>>,
 }
 
 /// Asks every running, unfrozen node.
 pub async fn census(cluster: &Cluster) -> Vec<Census> {
     let mut all = Vec::new();
     for (place, running) in cluster.places.iter().enumerate() {
-        let Some(node) = running.node.as_ref().filter(|_| !running.frozen) else { continue };
-        let (tell, told) = oneshot::channel();
-        let view = node.mesh.view();
-        let publisher = node.mesh.me().incarnation.0;
-        let look: Inspection = Box::new(move |world| {
-            // An error means that the census has been given up.
-            let _ = tell.send(look_at(world, place, publisher, view));
-        });
-        node.inspect(look).await;
-        if let Ok(census) = told.await {
+        let Some(life) = running.awake() else { continue };
+        let (view, role, lease) = (life.mesh.view(), running.role, life.mesh.lease());
+        let publisher = life.incarnation();
+        // Asked in the same moment as what it holds.
+        let look = move |world: &GameWorld| look_at(world, place, role, publisher, lease.holds(), view);
+        if let Some(census) = life.look(look).await {
             all.push(census);
         }
     }
     all
 }
 
-fn look_at(world: &GameWorld, place: usize, publisher: u64, view: MeshView) -> Census {
+fn battle_of(view: &View) -> u64 {
+    let may = matches!(view.kind, kind::PLAYER | kind::ANIMAL) && view.pose == pose::FIGHTS;
+    if may { view.tie } else { 0 }
+}
+
+fn look_at(world: &GameWorld, place: usize, role: Role, publisher: u64, acts: bool, view: MeshView) -> Census {
     let reals = world.reals().map(|real| {
-        let (epoch, version) = (real.epoch().0, real.version());
-        (real.id().0, Held { publisher, epoch, version, motion: real.motion(), cell: real.cell() })
+        let (epoch, version, view) = (real.epoch().0, real.version(), real.view());
+        let (motion, cell, kind, battle) = (real.motion(), real.cell(), view.kind, battle_of(view));
+        (real.id().0, Held { publisher, epoch, version, motion, cell, kind, battle })
     });
     let ghosts = world.ghosts().map(|(id, ghost)| {
-        let (epoch, version) = (ghost.epoch().0, ghost.version());
-        (id.0, Held { publisher: ghost.publisher(), epoch, version, motion: ghost.motion(), cell: ghost.cell() })
+        let (epoch, version, view, publisher) = (ghost.epoch().0, ghost.version(), ghost.view(), ghost.publisher());
+        let (motion, cell, kind, battle) = (ghost.motion(), ghost.cell(), view.kind, battle_of(view));
+        (id.0, Held { publisher, epoch, version, motion, cell, kind, battle })
+    });
+    let battles = world.reals().filter(|real| real.view().kind == kind::BATTLE).filter_map(|real| {
+        let battle = nodes::game::battle::Battle::of(&real.view().detail)?;
+        Some((real.id().0, battle.members.iter().map(|(member, ..)| *member).collect()))
     });
     Census {
         place,
+        role,
+        life: publisher,
+        acts,
         reals: reals.collect(),
         ghosts: ghosts.collect(),
         seen: world.seen_cells(),
         trace: world.trace_hash(),
         stats: world.stats(),
         view,
+        members: battles.collect(),
     }
 }
 
-/// What was true a moment ago, is true, and was true right after what is judged had been looked at. Players rest when it is
-/// judged; animals never do, and news of them is under way for a moment.
-pub struct Truth {
-    then: BTreeMap<u64, Held>,
-    now: BTreeMap<u64, Held>,
-    after: BTreeMap<u64, Held>,
-}
-
-impl Truth {
-    /// From three censuses, the first of them [`super::LAG_MS`] older.
-    pub fn new(then: &[Census], now: &[Census], after: &[Census]) -> Truth {
-        Truth { then: reals(then), now: reals(now), after: reals(after) }
-    }
-
-    /// Whether this is what is told of an object, as it is or was a moment ago. Of what has not changed there is one truth.
-    fn holds(&self, id: u64, told: (u64, u64)) -> bool {
-        let state = |held: &Held| (held.epoch, held.version);
-        let (then, after) = (self.then.get(&id).map(state), self.after.get(&id).map(state));
-        (then.is_some() || after.is_some())
-            && then.is_none_or(|then| then <= told)
-            && after.is_none_or(|after| told <= after)
-    }
-
-    /// The objects that have been in one cell all the while.
-    fn settled(&self) -> impl Iterator<Item = (&u64, &Held)> {
-        let there = |all: &BTreeMap<u64, Held>, id, cell| all.get(id).is_some_and(|held| held.cell == cell);
-        let both = move |id, cell| there(&self.then, id, cell) && there(&self.after, id, cell);
-        self.now.iter().filter(move |(id, held)| both(id, held.cell))
-    }
-}
-
-fn reals(census: &[Census]) -> BTreeMap<u64, Held> {
-    census.iter().flat_map(|node| node.reals.iter().map(|(id, held)| (*id, *held))).collect()
-}
-
-/// All that is wrong in a mesh that should be whole and quiet.
-pub fn violations(cluster: &Cluster, census: &[Census], truth: &Truth, walkers: &Walkers) -> Vec<String> {
-    let mut found = Vec::new();
-    let names = |place: usize| cluster.places[place].name.as_str();
-    if census.len() != cluster.places.len() {
-        found.push(format!("{} of {} nodes answer", census.len(), cluster.places.len()));
-    }
-    tell(&mut found, membership(census, &names));
-    let mut owned: BTreeMap<u64, Held> = BTreeMap::new();
-    let mut twice = Vec::new();
-    for node in census {
-        for (id, held) in &node.reals {
-            if let Some(other) = owned.insert(*id, *held) {
-                twice
-                    .push(format!("object {id} is real at {} ({held:?}) and elsewhere ({other:?})", names(node.place)));
-            }
-        }
-    }
-    tell(&mut found, twice);
-    for node in census {
-        tell(&mut found, ghosts(node, truth, names(node.place)));
-    }
-    tell(&mut found, clients(truth, walkers));
-    found
-}
-
-fn membership<'a>(census: &[Census], names: &impl Fn(usize) -> &'a str) -> Vec<String> {
-    let mut found = Vec::new();
-    for node in census {
-        let name = names(node.place);
-        if !node.view.registered {
-            found.push(format!("{name} is not registered"));
-        }
-        if node.view.peers.len() + 1 != census.len() {
-            found.push(format!("{name} knows {} peers of {}", node.view.peers.len(), census.len() - 1));
-        }
-        for peer in &node.view.peers {
-            if peer.state != PeerState::Up || !peer.agrees {
-                found.push(format!(
-                    "{name} sees {} {} ({:?}), agrees: {}",
-                    peer.node, peer.state, peer.reason, peer.agrees
-                ));
-            }
-        }
-    }
-    found
-}
-
-/// In every cell that the node sees, its ghosts MUST be the others' reals; elsewhere it MUST hold none.
-fn ghosts(node: &Census, truth: &Truth, name: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let seen: std::collections::BTreeSet<Cell> = node.seen.iter().copied().collect();
-    for (id, ghost) in &node.ghosts {
-        match truth.now.get(id) {
-            _ if !truth.holds(*id, (ghost.epoch, ghost.version)) => {
-                found.push(format!("{name} holds {id} as {ghost:?}, it is {:?}", truth.now.get(id)));
-            }
-            Some(real) if (real.epoch, real.version) == (ghost.epoch, ghost.version) && real != ghost => {
-                found.push(format!("{name} holds {id} as {ghost:?}, it is {real:?}"));
-            }
-            _ if !seen.contains(&ghost.cell) => found.push(format!("{name} holds {id} in a cell it does not see")),
-            _ => {}
-        }
-    }
-    for (id, real) in truth.settled() {
-        if seen.contains(&real.cell) && !node.reals.contains_key(id) && !node.ghosts.contains_key(id) {
-            found.push(format!("{name} sees the cell of {id} and holds no ghost of it ({real:?})"));
-        }
-    }
-    if !found.is_empty() {
-        found.insert(0, format!("{name} has {:?} and made {:?}", node.stats, node.view.counters));
-    }
-    found
-}
-
-/// Every walker MUST be in, and be shown exactly what is in the cells that it sees.
-fn clients(truth: &Truth, walkers: &Walkers) -> Vec<String> {
-    let mut found = Vec::new();
-    for client in &walkers.shown {
-        let client = walkers::lock(client);
-        let Some(sight) = &client.sight else {
-            found.push("a walker is out".to_owned());
-            continue;
-        };
-        let who = client.player;
-        for (id, ghost) in sight.ghosts() {
-            let told = (ghost.epoch, ghost.version);
-            let same = |real: &Held| (real.epoch, real.version) != told || real.publisher == ghost.publisher;
-            if !truth.holds(id, told) || !truth.now.get(&id).is_none_or(same) {
-                found.push(format!("walker {who} is shown {id} as {ghost:?}, it is {:?}", truth.now.get(&id)));
-            }
-        }
-        for (id, real) in truth.settled() {
-            if sight.cells().contains(&(real.cell.x, real.cell.y)) && sight.ghost(*id).is_none() {
-                found.push(format!("walker {who} is not shown {id} ({real:?})"));
-            }
-        }
-        if sight.cells().is_empty() {
-            found.push(format!("walker {who} sees no cell"));
-        }
-    }
-    found
-}
-
+/// Adds some of what was found, and how much more there is.
 fn tell(found: &mut Vec<String>, mut more: Vec<String>) {
     let count = more.len();
     more.truncate(TOLD);
@@ -247,9 +137,16 @@ impl Trace {
     }
 
     /// FNV-1a over the bytes (Fowler, Noll, Vo).
-    fn mix(&mut self, value: u64) {
+    pub fn mix(&mut self, value: u64) {
         for byte in value.to_le_bytes() {
             self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    /// Adds bytes.
+    pub fn mix_bytes(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         }
     }
 }

@@ -109,7 +109,7 @@ pub struct Seen {
 
 impl Seen {
     /// A new session begins: what was in sight is gone.
-    pub(super) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.welcome = None;
         self.sight = Sight::new();
         self.answers.clear();
@@ -117,7 +117,7 @@ impl Seen {
     }
 
     /// Takes a message. True if cells must be asked for again.
-    pub(super) fn take(&mut self, message: ServerMessage) -> bool {
+    pub(crate) fn take(&mut self, message: ServerMessage) -> bool {
         match message {
             ServerMessage::Frame(frame) => return self.watch(frame),
             ServerMessage::Welcome(welcome) => {

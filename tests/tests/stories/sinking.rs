@@ -181,3 +181,71 @@ fn a_house_on_a_sinking_island_whose_stewards_are_killed_half_way_through_cleari
         assert_eq!(village.holds("wood"), all);
     });
 }
+
+#[test]
+fn a_steward_that_freezes_half_way_through_clearing_and_thaws_later_does_nothing_twice() {
+    let home = Land::meadow(HOME, "home", 64, 64).harbour(3, 30);
+    let rock = Land::meadow(2, "rock", 64, 64).unstable().harbour(3, 30);
+    let rules = WorldRules {
+        life: LIFE,
+        warning: Duration::from_secs(40),
+        patience: Duration::from_secs(30),
+        islands_least: 1,
+        islands_most: 1,
+        ..WorldRules::default()
+    };
+    story(Plan::new([home, rock]).looked_after(rules), async |village| {
+        let cost = village.content.facilities["box"].takes["wood"];
+        let island = village.new_island().await;
+        let (mut people, mut boxes) = (Vec::new(), Vec::new());
+        for i in 0..BUILDERS as u16 {
+            let mut person = village.person(&format!("P{i}"), HOME, 3, 28 + i).await;
+            person.arrives("frontend-1").await;
+            let wood_of_all = 2 * (cost + STORED);
+            village.gives(&mut person, "wood", wood_of_all).await;
+            person.waits_until("the wood", |seen| seen.carries("wood") == wood_of_all).await;
+            person.does(Act::Sail { island }).await;
+            person.waits_until("the other island", |seen| seen.island() == island).await;
+            for _ in 0..2 {
+                let object = person.builds("box").await;
+                person.sees(kind::FACILITY, "box", |it| it.id == object).await;
+                person.does(Act::Put { object, wares: wood(STORED) }).await;
+                boxes.push(object);
+            }
+            person.goes_offline().await;
+            people.push(person);
+        }
+        let all = village.holds("wood");
+        village.store_is(Rates { delay: Duration::from_millis(20), ..Rates::default() });
+        let less_than = async |village: &Village, count: usize| {
+            let end = tokio::time::Instant::now() + 3 * LIFE;
+            while filled(village, &boxes) >= count {
+                assert!(tokio::time::Instant::now() < end, "nobody clears the island: {:?}", village.islands().await);
+                village.passes(Duration::from_millis(7)).await;
+            }
+        };
+        less_than(village, boxes.len() - 2).await;
+        let frozen = village.steward().await.expect("a steward");
+        village.freeze(&frozen, true);
+        let (left, began) = (filled(village, &boxes), tokio::time::Instant::now());
+        assert!(left > 3, "it froze too late: {left} boxes are left");
+        while village.steward().await.is_none_or(|steward| steward == frozen) {
+            assert!(began.elapsed() < Duration::from_secs(5 + 2), "nobody follows a frozen steward");
+            village.passes(Duration::from_millis(20)).await;
+        }
+        // The next one is in the middle of the rest when the former goes on where it stopped.
+        less_than(village, left).await;
+        assert!(filled(village, &boxes) > 0, "it thaws too late");
+        village.freeze(&frozen, false);
+        village.store_is_well();
+        village.is_gone(island).await;
+        assert_eq!((village.holds("wood"), filled(village, &boxes)), (all, 0));
+        village.is_whole().await;
+        for person in &mut people {
+            person.arrives("frontend-1").await;
+            person.waits_until("what was in the boxes", |seen| seen.carries("wood") == 2 * STORED).await;
+        }
+        village.passes(Duration::from_secs(30)).await;
+        assert_eq!(village.holds("wood"), all);
+    });
+}

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::client::{Belief, Client};
 use super::*;
 use crate::geometry::{Block, Cell};
-use crate::world::{Ask, CellFrame, Faults, TickOutput, Verify};
+use crate::world::{Ask, CellFrame, TickOutput, Verify};
 
 const TICK_MS: u64 = 50;
 const NODES: usize = 4;
@@ -49,14 +49,13 @@ struct Sea {
     letters: BTreeMap<(u64, u64), (u64, Letter)>,
     serial: u64,
     is_busy: bool,
-    faults: Faults,
     /// The last epoch of every object that lives here and there.
     epochs: BTreeMap<ObjectId, u64>,
     lives: u64,
 }
 
 impl Sea {
-    fn new(seed: u64, faults: Faults) -> Sea {
+    fn new(seed: u64) -> Sea {
         let mut sea = Sea {
             dice: Dice::new(seed),
             now: 1_000_000,
@@ -64,7 +63,6 @@ impl Sea {
             letters: BTreeMap::new(),
             serial: 0,
             is_busy: true,
-            faults,
             epochs: BTreeMap::new(),
             lives: 0,
         };
@@ -82,7 +80,7 @@ impl Sea {
     fn birth(&mut self, index: usize) -> Node {
         self.lives += 1;
         let publisher = 100 + self.lives;
-        let config = WorldConfig { ghost_grace_ms: 2_000, faults: self.faults, ..WorldConfig::new(publisher) };
+        let config = WorldConfig { ghost_grace_ms: 2_000, ..WorldConfig::new(publisher) };
         let mut world = World::new(config);
         world.add_island(ISLAND, std::sync::Arc::new(Plain::new(512, 512)));
         let eyes = ObjectId(1_000 + index as u64);
@@ -396,7 +394,7 @@ fn same(
 fn when_the_faults_stop_everybody_agrees_about_everything_in_view() {
     let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(20);
     for seed in 0..seeds {
-        if let Err(wrong) = Sea::new(seed, Faults::default()).run() {
+        if let Err(wrong) = Sea::new(seed).run() {
             panic!("seed {seed}: {wrong}");
         }
     }
@@ -404,37 +402,37 @@ fn when_the_faults_stop_everybody_agrees_about_everything_in_view() {
 
 #[test]
 fn a_story_can_be_told_again_from_its_seed() {
-    let run = |seed| Sea::new(seed, Faults::default()).run().expect("a story without planted bugs");
+    let run = |seed| Sea::new(seed).run().expect("a story without planted bugs");
     assert_eq!(run(77), run(77));
     assert_ne!(run(77), run(78));
 }
 
 /// Whether any of some stories finds the planted bug by this.
-fn is_found(faults: Faults, by: &str) -> bool {
-    (0..10).any(|seed| Sea::new(seed, faults).run().is_err_and(|wrong| wrong.contains(by)))
+fn is_found(bug: &str, by: &str) -> bool {
+    (0..10).any(|seed| planted::with(bug, || Sea::new(seed).run()).is_err_and(|wrong| wrong.contains(by)))
 }
 
 #[test]
 fn a_world_that_repairs_no_gaps_is_found_out() {
-    assert!(is_found(Faults { no_gap_repair: true, ..Faults::default() }, "ghosts of"));
+    assert!(is_found("no_gap_repair", "ghosts of"));
 }
 
 #[test]
 fn a_world_that_verifies_nothing_is_found_out() {
-    assert!(is_found(Faults { no_verify: true, ..Faults::default() }, "ghosts of"));
+    assert!(is_found("no_verify", "ghosts of"));
 }
 
 #[test]
 fn a_world_that_ignores_versions_is_found_out() {
-    assert!(is_found(Faults { no_version_check: true, ..Faults::default() }, "back to"));
+    assert!(is_found("no_version_check", "back to"));
 }
 
 #[test]
 fn a_world_whose_keyframes_remove_nothing_is_found_out() {
-    assert!(is_found(Faults { no_keyframe_removal: true, ..Faults::default() }, "ghosts of"));
+    assert!(is_found("no_keyframe_removal", "ghosts of"));
 }
 
 #[test]
 fn a_world_whose_ghosts_do_not_age_is_found_out() {
-    assert!(is_found(Faults { no_ghost_ageing: true, ..Faults::default() }, "ghosts of"));
+    assert!(is_found("no_ghost_ageing", "ghosts of"));
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::SILENCE;
 use super::faults::Faults;
-use crate::directory::{Entry, Error, LeaseId, Result, Revision, WatchEvent};
+use crate::directory::{Change, Changed, Entry, Error, Expect, Guard, LeaseId, Result, Revision, WatchEvent};
 
 /// Events that a watch holds for a slow receiver, at most, beyond those it began with.
 pub(super) const WATCH_EVENTS: usize = 1024;
@@ -137,6 +137,12 @@ impl Core {
             return Err(Error::LeaseGone(id));
         }
         self.revision += 1;
+        self.write(key, value, lease, now);
+        Ok(self.revision)
+    }
+
+    /// Writes a key at the present revision.
+    fn write(&mut self, key: &str, value: &[u8], lease: Option<LeaseId>, now: Instant) {
         let before = self.keys.get(key);
         if let Some(old) = before.and_then(|entry| entry.lease).and_then(|id| self.leases.get_mut(&id)) {
             old.keys.remove(key);
@@ -148,7 +154,6 @@ impl Core {
         let entry = Entry { key: key.to_owned(), value: value.to_vec(), created, modified: self.revision, lease };
         self.keys.insert(key.to_owned(), entry.clone());
         self.tell(WatchEvent::Put(entry), now);
-        Ok(self.revision)
     }
 
     pub(super) fn swap(
@@ -168,13 +173,52 @@ impl Core {
         if expected.is_some_and(|revision| revision != entry.modified) {
             return false;
         }
+        self.revision += 1;
+        self.erase(key, now);
+        true
+    }
+
+    /// Removes a key at the present revision.
+    fn erase(&mut self, key: &str, now: Instant) {
+        let Some(entry) = self.keys.remove(key) else { return };
         if let Some(lease) = entry.lease.and_then(|id| self.leases.get_mut(&id)) {
             lease.keys.remove(key);
         }
-        self.keys.remove(key);
-        self.revision += 1;
         self.tell(WatchEvent::Deleted { key: key.to_owned(), revision: self.revision }, now);
-        true
+    }
+
+    /// Makes all changes whose expectations hold, at one revision.
+    pub(super) fn change(
+        &mut self,
+        guard: Option<Guard<'_>>,
+        changes: &[Change],
+        now: Instant,
+    ) -> Result<Option<Changed>> {
+        let guarded = |guard: Guard<'_>| self.keys.get(guard.key).is_some_and(|entry| entry.created == guard.created);
+        if !guard.is_none_or(guarded) {
+            return Ok(None);
+        }
+        let holds = |change: &Change| match (change.expect, self.keys.get(&change.key)) {
+            (Expect::Missing, found) => found.is_none() && change.becomes.is_some(),
+            (Expect::Created(revision), found) => found.is_some_and(|entry| entry.created == revision),
+            (Expect::Modified(revision), found) => found.is_some_and(|entry| entry.modified == revision),
+        };
+        let done: Vec<bool> = changes.iter().map(holds).collect();
+        let happening = || changes.iter().zip(&done).filter(|(_, done)| **done).map(|(change, _)| change);
+        let leases = happening().filter_map(|change| change.becomes.as_ref()?.1);
+        if let Some(gone) = leases.into_iter().find(|id| !self.leases.contains_key(id)) {
+            return Err(Error::LeaseGone(gone));
+        }
+        if done.contains(&true) {
+            self.revision += 1;
+        }
+        for change in happening() {
+            match &change.becomes {
+                Some((value, lease)) => self.write(&change.key, value, *lease, now),
+                None => self.erase(&change.key, now),
+            }
+        }
+        Ok(Some(Changed { revision: self.revision, done }))
     }
 
     pub(super) fn watch(

@@ -25,7 +25,7 @@ pub enum Cut {
 pub enum Calls {
     /// `get`, `list`, `watch` and `describe`.
     Reads,
-    /// `put`, `swap` and `delete`.
+    /// `put`, `swap`, `delete` and `change`.
     Writes,
     /// `grant`, `keep_alive` and `revoke`.
     Leases,

@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::directory::memory::Cut;
-use crate::directory::{self, Entry, LeaseId, Revision, WatchEvent};
+use crate::directory::{self, Change, Changed, Entry, Guard, LeaseId, Revision, WatchEvent};
 use crate::transport::Topic;
 use crate::transport::memory::Fault;
 
@@ -216,6 +216,9 @@ impl Directory for Deaf {
     }
     async fn delete(&self, key: &str, expected: Option<Revision>) -> directory::Result<bool> {
         self.0.delete(key, expected).await
+    }
+    async fn change(&self, guard: Option<Guard<'_>>, changes: &[Change]) -> directory::Result<Option<Changed>> {
+        self.0.change(guard, changes).await
     }
     async fn watch(&self, _: &str, _: Revision) -> directory::Result<mpsc::Receiver<WatchEvent>> {
         let (sender, receiver) = mpsc::channel(1);

@@ -99,6 +99,9 @@ impl Bot {
     async fn receive(&mut self, incoming: Incoming) -> Result<Option<End>, ClientError> {
         let now = Instant::now();
         self.heard = now;
+        if let Some(since) = self.silent.take() {
+            self.shared.tally().gap.saturating_record(now.saturating_duration_since(since).as_micros() as u64);
+        }
         if let Incoming::Frame(_) | Incoming::Message(ServerMessage::Answer { .. } | ServerMessage::Pong { .. }) =
             incoming
         {

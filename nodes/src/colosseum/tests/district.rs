@@ -24,12 +24,14 @@ use mesh::{
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
+use super::super::rules::{BLOWS, REACTIONS};
 use super::super::{Colosseum, Shared, run};
 use crate::draining::Draining;
 use crate::game::battle::Battle;
 use crate::game::content::Content;
 use crate::game::{Body, GameWorld};
 use crate::methods::living::*;
+use crate::methods::moving::Seen;
 use crate::methods::{pack, unpack};
 use crate::metrics::Metrics;
 use crate::owners::{Hands, MeshOwners};
@@ -62,7 +64,7 @@ impl Grounds for Bare {
 }
 
 pub(super) struct District {
-    ground: Tasks,
+    _ground: Tasks,
     directory: MemoryDirectory,
     network: MemoryNetwork,
     pub(super) store: MemoryStore,
@@ -82,6 +84,7 @@ pub(super) struct Arena {
 pub(super) struct Owner {
     pub(super) node: NodeId,
     pub(super) mesh: Mesh,
+    pub(super) tasks: Tasks,
     state: Arc<Mutex<Kept>>,
 }
 
@@ -96,6 +99,14 @@ pub(super) struct Kept {
     pub(super) asked_back: u32,
     /// So many answers to `fighter.take` are lost.
     pub(super) lose_takes: u32,
+    /// Has handed its fighters over: says so if it is to take one back.
+    pub(super) moved_on: bool,
+    /// What it sees of battles.
+    pub(super) sees: Vec<Seen>,
+    /// How often it was told something of a fighter, by which node.
+    pub(super) told_by: BTreeMap<NodeId, u32>,
+    /// The number of the last command.
+    cause: u64,
 }
 
 pub(super) struct Owned {
@@ -108,7 +119,7 @@ impl District {
     pub(super) fn new() -> District {
         let ground = Tasks::simulated();
         let directory = MemoryDirectory::start(&ground, 1);
-        District { ground, directory, network: MemoryNetwork::new(1), store: MemoryStore::new() }
+        District { _ground: ground, directory, network: MemoryNetwork::new(1), store: MemoryStore::new() }
     }
 
     fn join(&self, name: &str, role: Role, tasks: &Tasks) -> (Mesh, Inbox) {
@@ -163,7 +174,7 @@ impl District {
     }
 
     pub(super) fn owner(&self, name: &str, role: Role) -> Owner {
-        let tasks = self.ground.clone();
+        let tasks = Tasks::simulated();
         let (mesh, inbox) = self.join(name, role, &tasks);
         let state = Arc::new(Mutex::new(Kept::default()));
         let (kept, mut calls) = (state.clone(), inbox.calls);
@@ -175,7 +186,7 @@ impl District {
         // Events of a node without a world are taken and forgotten.
         let mut events = inbox.events;
         tasks.spawn(async move { while events.recv().await.is_some() {} });
-        Owner { node: mesh.me().node.clone(), mesh, state }
+        Owner { node: mesh.me().node.clone(), mesh, tasks, state }
     }
 }
 
@@ -205,6 +216,7 @@ fn answer(kept: &mut Kept, call: IncomingCall) {
         }
         "fighter.told" => {
             let FighterTold { battle, object, health } = unpack(&call.body).expect("a body");
+            *kept.told_by.entry(call.from.clone()).or_default() += 1;
             if let Some(owned) = kept.fighters.get_mut(&object).filter(|owned| owned.battle == battle) {
                 owned.fighter.health = health;
             }
@@ -215,6 +227,9 @@ fn answer(kept: &mut Kept, call: IncomingCall) {
             if kept.mute {
                 return;
             }
+            if kept.moved_on {
+                return call.answer(refuse(ELSEWHERE, String::new()));
+            }
             let freed: FighterFreed = unpack(&call.body).expect("a body");
             if let Some(owned) = kept.fighters.get_mut(&freed.object).filter(|owned| owned.battle == freed.battle) {
                 (owned.battle, owned.fighter.health) = (0, freed.health);
@@ -222,6 +237,7 @@ fn answer(kept: &mut Kept, call: IncomingCall) {
             }
             Ok(Bytes::new())
         }
+        "cells.ghosts" => Ok(pack(&kept.sees)),
         "people.note" => {
             kept.notes.push(unpack(&call.body).expect("a body"));
             Ok(Bytes::new())
@@ -285,9 +301,10 @@ impl Owner {
 
     pub(super) async fn join(&self, at: &Arena, battle: u64, who: ObjectId) -> Result<(), String> {
         let ask = BattleJoin { battle, fighter: self.fighter(who) };
-        self.call(at, &BATTLE_JOIN, pack(&ask)).await?;
-        self.kept().fighters.get_mut(&who).expect("it is here").battle = battle;
-        Ok(())
+        // Before: it may be given back even before the answer comes.
+        let is_in = |battle: u64| self.kept().fighters.get_mut(&who).expect("it is here").battle = battle;
+        is_in(battle);
+        self.call(at, &BATTLE_JOIN, pack(&ask)).await.map(drop).inspect_err(|_| is_in(0))
     }
 
     pub(super) async fn act(
@@ -298,7 +315,12 @@ impl Owner {
         blow: u8,
         whom: ObjectId,
     ) -> Result<(), String> {
-        let act = BattleAct { battle, actor: who, blow, target: whom, cause: 1 };
+        let cause = {
+            let mut kept = self.kept();
+            kept.cause += 1;
+            kept.cause
+        };
+        let act = BattleAct { battle, actor: who, blow, target: whom, cause };
         self.call(at, &BATTLE_ACT, pack(&act)).await.map(drop)
     }
 
@@ -331,6 +353,26 @@ impl Owner {
 }
 
 impl Arena {
+    /// What others see of the battle now.
+    pub(super) async fn seen(&self, battle: u64) -> Seen {
+        let (reply, answer) = oneshot::channel();
+        let look = Box::new(move |world: &GameWorld| {
+            let real = world.get(ObjectId(battle)).expect("the battle is here");
+            let _ = reply.send((real.epoch(), real.motion(), real.view().clone()));
+        });
+        self.colosseum.world.inputs.send(Input::Inspect(look)).await.expect("it runs");
+        let (epoch, motion, view) = answer.await.expect("it answers");
+        let publisher = self.mesh.me().incarnation.0;
+        Seen { object: ObjectId(battle), epoch, version: 99, publisher, island: ISLAND, motion, view }
+    }
+
+    /// How many exchanges there have been in its rooms.
+    pub(super) fn exchanges(&self) -> u64 {
+        let exchanges = &self.colosseum.flows.shared.exchanges;
+        let of = |blow: &str| REACTIONS.map(|reaction| exchanges.with_label_values(&[blow, reaction]).get());
+        BLOWS.into_iter().flat_map(of).sum()
+    }
+
     /// The battle as its own world shows it, with the epoch of its post; `None` if it is not here.
     pub(super) async fn shown(&self, battle: u64) -> Option<(u64, Battle)> {
         let (reply, answer) = oneshot::channel();
@@ -348,6 +390,11 @@ impl Arena {
     pub(super) async fn health(&self, battle: u64, who: ObjectId) -> Option<u8> {
         let (_, shown) = self.shown(battle).await?;
         shown.members.iter().find(|(id, ..)| *id == who.0).map(|(.., health)| *health)
+    }
+
+    /// Whether it knows so many others, and no more.
+    pub(super) fn meets_only(&self, others: usize) -> bool {
+        self.mesh.peers().iter().count() == others
     }
 
     /// Waits until it sees so many others.

@@ -260,6 +260,7 @@ impl Day {
         let (Some(harm), at) = (kind.map(|kind| kind.species.harm), self.moment()) else { return };
         if self.dens.strike(&mut self.world, &mut self.minds, at, prey, harm) == Struck::Dead {
             self.died += 1;
+            self.dens.bury(&mut self.world, self.now, prey);
             dens::fed(&mut self.minds, self.now, hunter);
         }
     }

@@ -2,26 +2,34 @@
 //!
 //! A battle is a room on a colosseum. The frontend checks reach before and hands the player over; from then on the room has
 //! its health and says when it is free. Whose answer is lost may be in the room without knowing it, so the room is told that
-//! it is not. This NEVER decides a blow.
+//! it is not. A blow goes after a room that is just being handed over to another colosseum; the room carries out each command
+//! once, by its number. This NEVER decides a blow.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::Bytes;
 use cartographer::geometry::ObjectId;
 use mesh::calls::Outcome;
-use mesh::{CallError, CallRefusal, Incarnation, NodeId, PeerInfo, Role};
+use mesh::{CallError, CallRefusal, Incarnation, NodeId, Role};
+use tokio::time::sleep;
 
 use super::{Actor, Begun, Came, Done, Pace, Room, Shared, Then, later, refused};
+use crate::battles;
+use crate::frontend::players::UNKNOWN;
 use crate::game::{kind, made_by, player, pose};
-use crate::load::Load;
 use crate::methods::living::{
-    BATTLE_ACT, BATTLE_JOIN, BATTLE_LEAVE, BATTLE_OPEN, BattleAct, BattleJoin, BattleLeave, BattleOpen, Fighter,
+    BATTLE_ACT, BATTLE_JOIN, BATTLE_LEAVE, BATTLE_OPEN, BattleAct, BattleJoin, BattleLeave, BattleOpen, ELSEWHERE,
+    Fighter,
 };
 use crate::methods::{pack, unpack};
 use crate::protocol::codes;
 
 /// Colosseums that are asked for a battle, at most.
 const COLOSSEUMS_ASKED: usize = 8;
+
+/// How often a command goes after its room, and the pause in between: together longer than a room takes to be handed over.
+const BLOW_TRIES: u32 = 30;
+const BLOW_PAUSE: Duration = Duration::from_millis(100);
 
 /// The side of players.
 const PLAYERS: u8 = 0;
@@ -60,11 +68,11 @@ pub(super) fn attack(actor: &Actor<'_>, pace: &mut Pace, target: ObjectId) -> Be
     let Some(target_node) = publisher.and_then(|p| peers.by_incarnation(p)).map(|peer| peer.record.node.clone()) else {
         return refused(codes::MISSING, "nobody looks after that animal at the moment");
     };
-    let Some(colosseum) = peers.up(Role::Colosseum).min_by_key(|peer| load_of(peer)) else {
+    let Some((node, life)) = battles::choose(&peers) else {
         return refused(codes::UNAVAILABLE, "no colosseum is there at the moment");
     };
     let battle = made_by(actor.op).0;
-    let room = Room { battle, node: colosseum.record.node.clone(), life: colosseum.record.incarnation };
+    let room = Room { battle, node, life };
     let opener = fighter(actor);
     let open = BattleOpen { battle, island: actor.island, place, opener, target, target_node };
     pace.joins = true;
@@ -116,14 +124,44 @@ fn strike(actor: &Actor<'_>, blow: u8, target: ObjectId) -> Begun {
     let Some(room) = actor.room.clone() else {
         return refused(codes::NO_BATTLE, "one is in no battle");
     };
+    if room.life == UNKNOWN {
+        return refused(codes::BUSY, "one is just coming back into the battle");
+    }
     // Another colosseum may have gone on with it: its publisher is who leads it.
-    let node = room_of(actor, ObjectId(room.battle)).unwrap_or(room).node;
+    let room = room_of(actor, ObjectId(room.battle)).unwrap_or(room);
     let act = BattleAct { battle: actor.body.battle, actor: actor.id, blow, target, cause: actor.number };
     let shared = actor.shared.clone();
-    later(async move {
-        let said = shared.mesh.call(&node, &BATTLE_ACT, pack(&act)).await;
-        said.map(|_: Bytes| Done::Done).map_err(|error| of_call(&error)).into()
-    })
+    later(async move { send(&shared, room, &act).await.map(|()| Done::Done).into() })
+}
+
+/// Brings a command to its room, also if that is just being handed over. What surely was not carried out is tried again; what
+/// may have been is the client's to ask again under the same number.
+async fn send(shared: &Shared, room: Room, act: &BattleAct) -> Result<(), CallRefusal> {
+    let (mut node, mut last) = (room.node.clone(), None);
+    for round in 0..BLOW_TRIES {
+        if round > 0 {
+            sleep(BLOW_PAUSE).await;
+        }
+        let error = match shared.mesh.call(&node, &BATTLE_ACT, pack(act)).await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        let answered = error.outcome() == Outcome::Answered;
+        let CallError::Refused { refusal, .. } = &error else { return Err(of_call(&error)) };
+        match refusal.code.as_str() {
+            ELSEWHERE => node = NodeId::new(&refusal.text).unwrap_or(node),
+            codes::DRAINING | codes::BUSY | codes::UNAVAILABLE if answered => {}
+            // A new life of that node knows nothing of what the former one led.
+            codes::MISSING if node == room.node && !lives(shared, &room) => {}
+            _ => return Err(of_call(&error)),
+        }
+        last = Some(of_call(&error));
+    }
+    Err(last.unwrap_or_else(|| CallRefusal::new(codes::BUSY, "the battle is just being handed over")))
+}
+
+fn lives(shared: &Shared, room: &Room) -> bool {
+    shared.mesh.peers().get(&room.node).is_some_and(|peer| peer.record.incarnation == room.life)
 }
 
 fn may_begin(actor: &Actor<'_>, pace: &Pace) -> Result<(), CallRefusal> {
@@ -145,6 +183,10 @@ fn enter(actor: &Actor<'_>, pace: &mut Pace, room: Room) -> Begun {
     later(async move {
         let came = match shared.mesh.call(&room.node, &BATTLE_JOIN, pack(&joins)).await {
             Ok(_) => into(room),
+            Err(CallError::Refused { refusal, .. }) if refusal.code == ELSEWHERE => {
+                let node = NodeId::new(&refusal.text).unwrap_or(room.node);
+                enter_anywhere(&shared, joins, node).await
+            }
             Err(error) => not_in(&shared, player, &room, error),
         };
         came.and(Then::Tried)
@@ -162,7 +204,8 @@ async fn enter_anywhere(shared: &Arc<Shared>, joins: BattleJoin, first: NodeId) 
         let room = Room { battle, node, life };
         match shared.mesh.call(&room.node, &BATTLE_JOIN, pack(&joins)).await {
             Ok(_) => return into(room),
-            Err(CallError::Refused { refusal, .. }) if refusal.code == codes::MISSING => {}
+            Err(CallError::Refused { refusal, .. })
+                if [codes::MISSING, codes::DRAINING, ELSEWHERE].contains(&refusal.code.as_str()) => {}
             Err(error) => return not_in(shared, player, &room, error),
         }
     }
@@ -228,15 +271,13 @@ pub(crate) fn as_fighter(
     }
 }
 
-/// What a colosseum's load makes of it: the least is chosen.
-fn load_of(peer: &PeerInfo) -> (u32, u32, NodeId) {
-    let load = Load::decode(&peer.load).unwrap_or_default();
-    (load.players, load.tick_p99_us, peer.record.node.clone())
-}
-
 /// What a client is told when a colosseum could not be asked.
 fn of_call(error: &CallError) -> CallRefusal {
     match error {
+        // Which colosseum it is, and whether it is leaving, is nothing that a client could do anything about but try again.
+        CallError::Refused { refusal, .. } if [codes::DRAINING, ELSEWHERE].contains(&refusal.code.as_str()) => {
+            CallRefusal::new(codes::BUSY, "the battle is just being handed over")
+        }
         CallError::Refused { refusal, .. } if error.outcome() == Outcome::Answered => refusal.clone(),
         error if error.outcome() == Outcome::Maybe => CallRefusal::new(codes::UNKNOWN, error.to_string()),
         error => CallRefusal::new(codes::UNAVAILABLE, error.to_string()),

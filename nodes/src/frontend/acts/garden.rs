@@ -1,8 +1,9 @@
 //! What gardens do for players: land, natural objects, facilities and boxes.
 //!
 //! The frontend checks reach and pace; everything that is in documents the garden checks and changes, in one transaction with
-//! the player's bag. The garden that rendezvous names is asked first; one that is not up or does not answer in time is passed
-//! over, under the same operation id, so that whoever answers, it happens once. This NEVER changes land or goods itself.
+//! the player's bag. The garden that rendezvous names is asked first; one that is not up, goes while it is asked, or does not
+//! answer soon is passed over, under the same operation id, so that whoever answers, it happens once: no lease is waited for.
+//! Gardens that are leaving are asked only if there are no others. This NEVER changes land or goods itself.
 
 use std::sync::Arc;
 
@@ -11,10 +12,12 @@ use estate::goods::Goods;
 use estate::goods::container::{BoxKind, box_key};
 use estate::transaction::OperationId;
 use mesh::calls::Outcome;
-use mesh::{CallError, CallRefusal, NodeId, Role};
+use mesh::{CallError, CallRefusal, Mesh, NodeId, PeerState, PeerTable, Role};
+use tokio::time::{Duration, sleep};
 
 use super::wares::{goods_of, held, wares_of};
 use super::{Actor, Begun, Came, Done, Pace, Shared, Then, later, refusal, refused};
+use crate::draining::takes_work;
 use crate::game::kind;
 use crate::methods::living::{GARDEN_DO, GardenAnswer, GardenAsk, GardenWhat};
 use crate::methods::{pack, unpack};
@@ -23,6 +26,11 @@ use crate::rendezvous;
 
 /// Gardens that are asked for one act, at most.
 const GARDENS_TRIED: usize = 3;
+
+/// How long a garden's answer is waited for while there is another to ask. The last one has the whole patience of the call.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+const _: () = assert!(PATIENCE.as_millis() < GARDEN_DO.deadline_ms as u128);
 
 /// A stroke at what grows or lies on a tile.
 pub(super) fn gather(actor: &Actor<'_>, pace: &mut Pace, tile: Tile) -> Begun {
@@ -200,11 +208,30 @@ impl Request {
 
     async fn tell_gardens(&self, ask: &GardenAsk) -> Result<GardenAnswer, CallRefusal> {
         let peers = self.shared.mesh.peers();
-        let gardens: Vec<NodeId> = peers.up(Role::Garden).map(|peer| peer.record.node.clone()).collect();
-        let ranked = rendezvous::ranked(&chunk_key(self.chunk), &gardens);
+        let mut gardens = takes_work(&peers, Role::Garden);
+        if gardens.is_empty() {
+            gardens = peers.up(Role::Garden).map(|peer| peer.record.node.clone()).collect();
+        }
+        let mut ranked = rendezvous::ranked(&chunk_key(self.chunk), &gardens);
+        ranked.truncate(GARDENS_TRIED);
         let (body, mut maybe) = (pack(ask), false);
-        for garden in ranked.into_iter().take(GARDENS_TRIED) {
-            let error = match self.shared.mesh.call_once(garden, &GARDEN_DO, self.op.0, body.clone()).await {
+        for (garden, left) in ranked.iter().zip((0..ranked.len()).rev()) {
+            let call = self.shared.mesh.call_once(garden, &GARDEN_DO, self.op.0, body.clone());
+            let answer = tokio::select! {
+                biased;
+                answer = call => answer,
+                () = sleep(PATIENCE), if left > 0 => {
+                    tracing::debug!(garden = garden.as_str(), op = %self.op, "a garden takes long: the next one is asked");
+                    maybe = true;
+                    continue;
+                }
+                () = lost(&self.shared.mesh, garden), if left > 0 => {
+                    tracing::debug!(garden = garden.as_str(), op = %self.op, "a garden is lost: the next one is asked");
+                    maybe = true;
+                    continue;
+                }
+            };
+            let error = match answer {
                 Ok(answer) => return unpack(&answer).map_err(|r| CallRefusal::new(codes::UNKNOWN, r.text)),
                 Err(error) => error,
             };
@@ -225,9 +252,17 @@ impl Request {
     }
 }
 
+/// Waits until a node is not up any more: whatever it was asked, its answer may never come.
+async fn lost(mesh: &Mesh, node: &NodeId) {
+    let mut peers = mesh.watch_peers();
+    let is_up = |peers: &Arc<PeerTable>| peers.get(node).is_some_and(|peer| peer.state == PeerState::Up);
+    // An error means that this node stops.
+    let _ = peers.wait_for(|peers| !is_up(peers)).await;
+}
+
 /// True for what a garden says of the act; false for what the mesh says of the garden.
 fn is_answer(refusal: &CallRefusal) -> bool {
-    let of_the_mesh = [CallRefusal::UNKNOWN_METHOD, CallRefusal::OVERLOADED, CallRefusal::DROPPED];
+    let of_the_mesh = [CallRefusal::UNKNOWN_METHOD, CallRefusal::OVERLOADED, CallRefusal::DROPPED, codes::DRAINING];
     !of_the_mesh.contains(&refusal.code.as_str())
 }
 

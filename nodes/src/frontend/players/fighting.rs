@@ -1,39 +1,34 @@
 //! Players in battles: handed over to a room, told how they are, given back.
 //!
-//! While a player fights its room decides; here its health is shown, and it does not walk. A room that a colosseum took with
-//! it, or that has not been seen for a while, is asked for at the other colosseums; where nobody goes on with it the players
-//! are free. Rooms that believe a player to be in them who is not are told so. A player NEVER is in two battles.
-
-use std::collections::BTreeSet;
-use std::time::Duration;
+//! While a player fights its room decides; here its health is shown, and it does not walk. A player whose room is lost (its
+//! colosseum is gone, or the battle has not been seen for a while), or of which it is not sure that it has the player, joins
+//! it again wherever it goes on; so does one who came here from another frontend in a battle. Where nobody goes on with it the
+//! player is free. Rooms that believe a player to be in them who is not are told so. A player NEVER is in two battles.
 
 use cartographer::geometry::ObjectId;
 use estate::player::WELL;
-use mesh::{CallError, CallRefusal, Incarnation, NodeId, Role};
-use tokio::time::sleep;
+use mesh::{CallRefusal, Incarnation, NodeId};
+use tokio::sync::oneshot;
 
 use super::{FrontInput, Players};
-use crate::frontend::Shared;
+use crate::battles::{self, Found};
 use crate::frontend::acts::{Room, as_fighter, leave, note};
-use crate::frontend::people::{FighterCall, FighterWhat, battle_key};
+use crate::frontend::people::{FighterCall, FighterWhat};
+use crate::game::battle::Battle;
 use crate::game::{Body, GameWorld};
-use crate::methods::living::{BATTLE_RESUME, Fighter, FighterFreed, FighterTake, FighterTold, Freed};
-use crate::methods::pack;
+use crate::methods::living::{Fighter, FighterFreed, FighterTake, FighterTold, Freed};
 use crate::protocol::codes;
-use crate::rendezvous;
 use crate::world_loop::Input;
 
 /// How long a battle may be out of sight before its room is asked for, in milliseconds.
-const UNSEEN_MS: u64 = 10_000;
+const UNSEEN_MS: u64 = 4_000;
 
-/// How often the colosseums are asked for a room before its players are free.
-const RESUME_ROUNDS: u32 = 8;
+/// How long a room may leave it open whether it has the player before the player joins again, in milliseconds: time for its
+/// word to come.
+const UNSURE_MS: u64 = 1_500;
 
-/// Colosseums that are asked in each round, at most.
-const RESUME_ASKED: usize = 3;
-
-/// The pause between two rounds.
-const RESUME_PAUSE: Duration = Duration::from_secs(1);
+/// The life of a colosseum that is not known yet.
+pub(in crate::frontend) const UNKNOWN: Incarnation = Incarnation(0);
 
 /// The health with which a defeated player wakes at home.
 const AWAKES: u8 = WELL / 2;
@@ -44,6 +39,12 @@ pub(in crate::frontend) struct Fights {
     pub room: Room,
     /// When it was last seen, or begun.
     seen_ms: u64,
+    /// Which colosseum has said that the player is in it.
+    sure: Incarnation,
+    /// Since when that is not the one that leads it, or the battle is shown without the player.
+    unsure_ms: Option<u64>,
+    /// It is being joined again; dropped, that ends.
+    rejoins: Option<oneshot::Sender<()>>,
 }
 
 impl Players {
@@ -56,6 +57,8 @@ impl Players {
                 let _ = reply.send(self.take_fighter(world, now, take, from, life));
             }
             FighterWhat::Told(told) => self.told_fighter(world, now, told, from, life),
+            // It has gone to another frontend, which the room hears of soon; until then this is asked again.
+            FighterWhat::Freed(freed, reply) if self.moves.went(freed.object) => drop(reply),
             FighterWhat::Freed(freed, reply) => {
                 self.freed(world, now, freed);
                 // An error means that nobody waits for it.
@@ -101,8 +104,11 @@ impl Players {
         match self.fighting.get_mut(&object) {
             Some(fights) if fights.room.battle == battle => {
                 (fights.room.node, fights.room.life, fights.seen_ms) = (node, life, now);
+                fights.sure = life;
                 self.set_health(world, now, object, health);
             }
+            // It fights on where it has gone.
+            _ if self.moves.went(object) => {}
             // A word that was late.
             _ if self.players.get(&object).is_some_and(|player| player.freed == battle) => {}
             // One that is about to begin, if its answer is under way.
@@ -123,9 +129,47 @@ impl Players {
         }
         // Who stands already stays so; the refusal means nothing else.
         let _ = world.stop(now, id);
-        let battle = room.battle;
+        let (battle, sure) = (room.battle, room.life);
         self.change_body(world, now, id, |body| body.battle = battle);
-        self.fighting.insert(id, Fights { room, seen_ms: now });
+        self.fighting.insert(id, Fights { room, seen_ms: now, sure, unsure_ms: None, rejoins: None });
+    }
+
+    /// A player that has come here from another frontend was in a battle: it is in it again, with the wounds that the room says,
+    /// or is free if the room knows of no battle. Until the room has answered its blows wait.
+    pub(super) fn rejoin(&mut self, world: &mut GameWorld, now: u64, id: ObjectId, battle: u64) {
+        if battle == 0 || self.fighting.contains_key(&id) {
+            return;
+        }
+        if let Some(player) = self.players.get_mut(&id) {
+            player.freed = 0;
+        }
+        let room = Room { battle, node: self.shared.mesh.me().node.clone(), life: UNKNOWN };
+        self.fights(world, now, id, room);
+        self.look_for_room(world, id);
+    }
+
+    /// Has a player join its battle again, wherever that goes on.
+    fn look_for_room(&mut self, world: &GameWorld, id: ObjectId) {
+        let (Some(player), Some(inputs)) = (self.players.get(&id), self.inputs.upgrade()) else { return };
+        let Some(Body::Player(body)) = world.get(id).map(|real| real.body()) else { return };
+        let fighter = as_fighter(&self.shared, id, body, &player.keeper.carried());
+        let Some(fights) = self.fighting.get_mut(&id) else { return };
+        let peers = self.shared.mesh.peers();
+        let ghost = world.ghost(ObjectId(fights.room.battle)).map(|ghost| Incarnation(ghost.publisher()));
+        let leads = ghost.and_then(|life| peers.by_incarnation(life)).map(|peer| peer.record.node.clone());
+        let at = leads.or_else(|| (fights.room.life != UNKNOWN).then(|| fights.room.node.clone()));
+        let (goes_on, mut given_up) = oneshot::channel();
+        fights.rejoins = Some(goes_on);
+        let (shared, battle) = (self.shared.clone(), fights.room.battle);
+        self.shared.tasks.spawn(async move {
+            let found = tokio::select! {
+                // It was freed, or has gone: nothing is said for it any more.
+                _ = &mut given_up => return,
+                found = battles::rejoin(&shared.mesh, battle, at, fighter) => found,
+            };
+            // An error means that the world has ended.
+            let _ = inputs.send(Input::Role(FrontInput::Rejoined { player: id, battle, found })).await;
+        });
     }
 
     /// A battle gives a player back.
@@ -173,81 +217,54 @@ impl Players {
         self.shared.tasks.spawn(async move { leave(&shared, id, &room).await });
     }
 
-    /// Looks for rooms that are lost, and asks for them elsewhere.
-    pub(super) fn check_rooms(&mut self, world: &GameWorld, now: u64) {
+    /// Looks for rooms that are lost: with every tick for those whose colosseum is gone, and now and then (`whole`) for
+    /// everything else.
+    pub(super) fn check_rooms(&mut self, world: &GameWorld, now: u64, whole: bool) {
+        if !self.lease_held {
+            return;
+        }
         let peers = self.shared.mesh.peers();
-        let mut lost = BTreeSet::new();
-        for fights in self.fighting.values_mut() {
-            if let Some(ghost) = world.ghost(ObjectId(fights.room.battle)) {
+        let mut lost = Vec::new();
+        for (id, fights) in self.fighting.iter_mut().filter(|(_, fights)| fights.rejoins.is_none()) {
+            let lives = |room: &Room| peers.get(&room.node).is_some_and(|peer| peer.record.incarnation == room.life);
+            if !whole && lives(&fights.room) {
+                continue;
+            }
+            let ghost = world.ghost(ObjectId(fights.room.battle));
+            let leads = ghost.and_then(|ghost| peers.by_incarnation(Incarnation(ghost.publisher())));
+            if let Some(peer) = leads {
                 fights.seen_ms = now;
-                let life = Incarnation(ghost.publisher());
-                if let Some(peer) = peers.by_incarnation(life) {
-                    (fights.room.node, fights.room.life) = (peer.record.node.clone(), life);
-                }
+                (fights.room.node, fights.room.life) = (peer.record.node.clone(), peer.record.incarnation);
             }
-            let peer = peers.get(&fights.room.node);
-            let lives = peer.is_some_and(|peer| peer.record.incarnation == fights.room.life);
-            if !lives || now >= fights.seen_ms + UNSEEN_MS {
-                lost.insert((fights.room.battle, lives.then(|| fights.room.node.clone())));
+            let shown = ghost.filter(|_| leads.is_some()).and_then(|ghost| Battle::of(&ghost.view().detail));
+            let listed = shown.is_none_or(|battle| battle.members.iter().any(|(member, ..)| *member == id.0));
+            let unsure = !listed || fights.sure != fights.room.life;
+            if !unsure {
+                fights.unsure_ms = None;
+            }
+            let since = if unsure { Some(*fights.unsure_ms.get_or_insert(now)) } else { None };
+            let too_long = since.is_some_and(|since| now >= since + UNSURE_MS);
+            if !lives(&fights.room) || now >= fights.seen_ms + UNSEEN_MS || too_long {
+                lost.push(*id);
             }
         }
-        for (battle, at) in lost {
-            if self.resuming.insert(battle) {
-                self.resume(battle, at);
-            }
+        for id in lost {
+            self.look_for_room(world, id);
         }
     }
 
-    fn resume(&self, battle: u64, at: Option<NodeId>) {
-        let Some(inputs) = self.inputs.upgrade() else { return };
-        let shared = self.shared.clone();
-        self.shared.tasks.spawn(async move {
-            let room = find_room(&shared, battle, at).await;
-            // An error means that the world has ended.
-            let _ = inputs.send(Input::Role(FrontInput::Resumed { battle, room })).await;
-        });
-    }
-
-    /// A room was found again, or surely is no more.
-    pub(super) fn resumed(&mut self, world: &mut GameWorld, now: u64, battle: u64, room: Option<Room>) {
-        self.resuming.remove(&battle);
-        let inside = self.fighting.iter().filter(|(_, fights)| fights.room.battle == battle);
-        let inside: Vec<ObjectId> = inside.map(|(id, _)| *id).collect();
-        for id in inside {
-            match (&room, self.fighting.get_mut(&id)) {
-                (Some(room), Some(fights)) => (fights.room, fights.seen_ms) = (room.clone(), now),
-                (None, _) => {
-                    let health = self.health_of(world, id);
-                    self.freed(world, now, FighterFreed { battle, object: id, health, how: Freed::Left });
-                }
-                (Some(_), None) => {}
+    /// A player's battle was found again, or surely is no more.
+    pub(super) fn rejoined(&mut self, world: &mut GameWorld, now: u64, id: ObjectId, battle: u64, found: Found) {
+        let Some(fights) = self.fighting.get_mut(&id).filter(|fights| fights.room.battle == battle) else { return };
+        (fights.rejoins, fights.unsure_ms, fights.seen_ms) = (None, None, now);
+        match found {
+            Found::At((node, life)) => {
+                (fights.room.node, fights.room.life, fights.sure) = (node, life, life);
+            }
+            Found::Over | Found::Lost => {
+                let health = self.health_of(world, id);
+                self.freed(world, now, FighterFreed { battle, object: id, health, how: Freed::Left });
             }
         }
     }
-}
-
-/// Asks the colosseums for a room, the one where it was first if that lives.
-async fn find_room(shared: &Shared, battle: u64, at: Option<NodeId>) -> Option<Room> {
-    for round in 0..RESUME_ROUNDS {
-        if round > 0 {
-            sleep(RESUME_PAUSE).await;
-        }
-        let peers = shared.mesh.peers();
-        let up: Vec<NodeId> = peers.up(Role::Colosseum).map(|peer| peer.record.node.clone()).collect();
-        let ranked = rendezvous::ranked(&battle_key(battle), &up);
-        let first = at.iter().filter(|node| up.contains(node));
-        let rest = ranked.into_iter().filter(|node| Some(*node) != at.as_ref());
-        for node in first.chain(rest).take(RESUME_ASKED) {
-            match shared.mesh.call(node, &BATTLE_RESUME, pack(&battle)).await {
-                Ok(_) => {
-                    let life = shared.mesh.peers().get(node)?.record.incarnation;
-                    return Some(Room { battle, node: node.clone(), life });
-                }
-                Err(CallError::Refused { refusal, .. }) if refusal.code == codes::MISSING => return None,
-                Err(error) => tracing::debug!(battle, %error, "a colosseum does not go on with a battle"),
-            }
-        }
-    }
-    tracing::warn!(battle, "no colosseum goes on with a battle: its players are free");
-    None
 }

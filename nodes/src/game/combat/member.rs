@@ -30,6 +30,10 @@ pub struct Member {
     pub(super) away_ms: Option<u64>,
     /// How the battle ended for it. From then on it only waits to be given back.
     pub(super) end: Option<Freed>,
+    /// The number of the last command of its player that was accepted, so that one that is asked again happens once; 0
+    /// before the first, and for animals.
+    #[serde(default)]
+    pub(super) cause: u64,
 }
 
 impl Member {
@@ -46,6 +50,7 @@ impl Member {
             tries: 0,
             away_ms: None,
             end: None,
+            cause: 0,
         }
     }
 
@@ -57,6 +62,16 @@ impl Member {
     /// True while it fights.
     pub fn stands(&self) -> bool {
         self.end.is_none()
+    }
+
+    /// Since when its owner is gone, if it is. Who is absent neither acts nor is struck: nobody is there to answer for it.
+    pub fn away_ms(&self) -> Option<u64> {
+        self.away_ms
+    }
+
+    /// True while it fights and its owner is there.
+    pub(super) fn is_present(&self) -> bool {
+        self.stands() && self.away_ms.is_none()
     }
 
     /// How the battle ended for it, if it has.

@@ -16,9 +16,9 @@ const FRESH: u8 = 70;
 const HEAVY: u64 = 25;
 const GUARD: u64 = 50;
 
-/// What an animal does now, and to whom; `None` if nobody is there to be struck.
+/// What an animal does now, and to whom; `None` if nobody is there to be struck. Who is absent is not.
 pub(super) fn choose(mut chance: Chance, me: &Member, members: &[Member], now: u64) -> Option<(u8, ObjectId)> {
-    let foes = || members.iter().filter(|m| m.stands() && m.fighter.side != me.fighter.side);
+    let foes = || members.iter().filter(|m| m.is_present() && m.fighter.side != me.fighter.side);
     // Whoever struck it last; else the weakest, and of equals the one who came first.
     let last = foes().find(|foe| Some(foe.id()) == me.struck_by);
     let target = last.or_else(|| foes().min_by_key(|foe| foe.fighter.health))?;

@@ -76,13 +76,16 @@ pub(super) struct Planned {
     pub(super) reaction: u8,
     /// What the actor loses; it NEVER falls by it.
     pub(super) back: u8,
-    /// What it costs the actor of stamina.
-    pub(super) tires: u8,
 }
 
 /// How long after a blow the next may follow, in milliseconds.
 pub(super) fn pause_ms(tuning: &Tuning, blow: u8) -> u64 {
     if blow == blow::HEAVY { tuning.blow_ms * HEAVY } else { tuning.blow_ms }
+}
+
+/// What a blow costs of stamina.
+pub(super) fn tires(blow: u8) -> u8 {
+    TIRES.get(usize::from(blow)).copied().unwrap_or_default()
 }
 
 /// Somebody's stamina now, 0 to 100.
@@ -99,15 +102,14 @@ pub(super) fn rested_ms(member: &Member, tires: u8, now: u64) -> u64 {
 
 /// Plans an exchange. For a guard or a flight the target is the actor.
 pub(super) fn plan(mut chance: Chance, blow: u8, actor: &Member, target: &Member, now: u64) -> Planned {
-    let tires = TIRES.get(usize::from(blow)).copied().unwrap_or_default();
     match blow {
-        blow::GUARD => Planned { reaction: reaction::GUARDS, tires, ..Planned::default() },
+        blow::GUARD => Planned { reaction: reaction::GUARDS, ..Planned::default() },
         blow::FLEE => {
             let away = chance.percent(FLIGHT + FLIGHT_MORE * u64::from(actor.tries));
             let reaction = if away { reaction::GETS_AWAY } else { reaction::HELD };
-            Planned { reaction, tires, ..Planned::default() }
+            Planned { reaction, ..Planned::default() }
         }
-        _ => Planned { tires, ..strike(&mut chance, blow == blow::HEAVY, actor, target, now) },
+        _ => strike(&mut chance, blow == blow::HEAVY, actor, target, now),
     }
 }
 
@@ -137,7 +139,7 @@ fn strike(chance: &mut Chance, heavy: bool, actor: &Member, target: &Member, now
     // It is not struck down by a reaction: who attacks falls only by what others begin.
     let back = harm_of(target, actor, &[BACK_PART]).min(actor.fighter.health.saturating_sub(1));
     if breath && back > 0 && chance.percent(BACK) {
-        return Planned { harm, reaction: reaction::STRIKES_BACK, back, tires: 0 };
+        return Planned { harm, reaction: reaction::STRIKES_BACK, back };
     }
     Planned { harm, reaction: reaction::STRUCK, ..Planned::default() }
 }

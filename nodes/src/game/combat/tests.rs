@@ -29,7 +29,11 @@ fn room_of(number: u64, hero: Fighter, beast: Fighter) -> Room {
 }
 
 fn act(actor: u64, blow: u8, target: ObjectId) -> Event {
-    Event::Act { actor: ObjectId(actor), blow, target, cause: 5 }
+    act_as(0, actor, blow, target)
+}
+
+fn act_as(cause: u64, actor: u64, blow: u8, target: ObjectId) -> Event {
+    Event::Act { actor: ObjectId(actor), blow, target, cause }
 }
 
 fn exchanges(effects: &[Effect]) -> Vec<Exchange> {
@@ -369,7 +373,7 @@ fn health_stays_within_bounds_numbers_have_no_gaps_and_the_fallen_never_act() {
                     actor: some(&mut chance),
                     blow: chance.below(5) as u8,
                     target: some(&mut chance),
-                    cause: 1,
+                    cause: 0,
                 },
             };
             play.now += chance.below(600);
@@ -402,4 +406,140 @@ fn health_stays_within_bounds_numbers_have_no_gaps_and_the_fallen_never_act() {
         }
     }
     assert!(falls > 100, "{falls}");
+}
+
+#[test]
+fn who_is_absent_neither_acts_nor_is_struck_and_the_others_fight_on() {
+    let mut play = Play::new(room_of(BATTLE, player(1), Fighter { fear: 0, ..rock() }));
+    let other = ObjectId(BOAR.0 + 1);
+    let zoo = NodeId::new("zoo-2").expect("a name");
+    play.step(Event::Join(Fighter { object: other, node: zoo.clone(), harm: 1, fear: 0, ..boar() }, 3))
+        .expect("joined");
+    play.step(Event::Join(player(2), 1)).expect("joined");
+    let second = NodeId::new("frontend-2").expect("a name");
+    play.step(Event::Join(Fighter { node: second, ..player(3) }, 4)).expect("joined");
+    // The owners of the first beast and of the third player are gone.
+    let there = vec![(player(1).node, 1), (zoo, 3)];
+    play.step(Event::Living(there.clone())).expect("told");
+    let gone = [BOAR, ObjectId(3)];
+    let mut struck = 0;
+    while play.now < 1_000 + GRACE_MS - 100 {
+        assert_eq!(play.step(act(1, blow::STRIKE, BOAR)).map(drop), Err(Refused::Away));
+        assert_eq!(play.step(act(3, blow::GUARD, ObjectId(3))).map(drop), Err(Refused::Away));
+        let mut seen = exchanges(&play.step(act(2, blow::STRIKE, other)).unwrap_or_default());
+        seen.extend(play.tick());
+        struck += seen.len();
+        assert!(seen.iter().all(|it| gone.iter().all(|id| ![it.actor, it.target].contains(&id.0))), "{seen:?}");
+        play.room.standing(other).expect("it stands").fighter.health = 100;
+        for id in [1, 2] {
+            play.room.standing(ObjectId(id)).expect("it stands").fighter.health = 100;
+        }
+    }
+    assert!(struck > 20, "the others fight: {struck}");
+    assert!(gone.iter().all(|id| play.room.member(*id).expect("a member").stands()), "they have their time");
+    play.now += 100;
+    play.tick();
+    assert!(gone.iter().all(|id| play.room.member(*id).expect("a member").end() == Some(Freed::Left)));
+    assert!(!play.room.over(), "the others fight on");
+}
+
+#[test]
+fn who_fell_while_its_owner_was_gone_is_given_to_its_new_owner() {
+    let mut play = Play::new(room_of(BATTLE, player(1), Fighter { toughness: 20, ..rock() }));
+    play.strike_on(1, BOAR);
+    play.step(Event::Living(vec![(player(1).node, 1)])).expect("told");
+    assert_eq!(play.step(Event::Join(boar(), 2)).map(drop), Err(Refused::Missing), "nothing new: the battle is over");
+    let zoo = NodeId::new("zoo-2").expect("a name");
+    let effects = play.step(Event::Join(Fighter { node: zoo.clone(), ..boar() }, 9)).expect("it is that one's now");
+    assert_eq!(effects, [Effect::Told { node: zoo.clone(), object: BOAR, health: 0 }]);
+    let member = play.room.member(BOAR).expect("a member");
+    assert_eq!((&member.fighter.node, member.life, member.away_ms()), (&zoo, 9, None));
+    assert_eq!(member.end(), Some(Freed::Defeated), "and fallen it stays");
+}
+
+#[test]
+fn a_command_that_is_asked_again_happens_once_wherever_the_battle_goes_on() {
+    let mut play = Play::new(room_of(BATTLE, player(1), rock()));
+    let first = exchanges(&play.step(act_as(7, 1, blow::STRIKE, BOAR)).expect("accepted"));
+    assert_eq!(first.iter().map(|it| it.cause).collect::<Vec<_>>(), [7]);
+    play.now += 10_000;
+    assert_eq!(play.step(act_as(7, 1, blow::STRIKE, BOAR)), Ok(vec![]), "it was its answer that was lost");
+    // One that waited for its turn goes with the room.
+    play.room.this_tick = EXCHANGES_A_TICK;
+    assert_eq!(play.step(act_as(8, 1, blow::HEAVY, BOAR)), Ok(vec![]));
+    let saved = serde_json::to_value(play.room.at_rest(play.now)).expect("it can be written");
+    play.now += 1_000_000;
+    play.room = serde_json::from_value::<Room>(saved).expect("and read").awake(play.now);
+    assert_eq!(play.step(act_as(8, 1, blow::HEAVY, BOAR)).map(|it| exchanges(&it).len()), Ok(1), "carried out, once");
+    play.now += 10_000;
+    assert_eq!(play.step(act_as(8, 1, blow::HEAVY, BOAR)), Ok(vec![]));
+    assert_eq!(exchanges(&play.step(act_as(9, 1, blow::STRIKE, BOAR)).expect("another")).len(), 1);
+}
+
+/// What is to be the same in a room that has caught up.
+type State = (Battle, Vec<(ObjectId, u8, Option<Freed>, Vec<ObjectId>, u64)>, Vec<Spoil>);
+
+fn state(room: &Room) -> State {
+    let member = |m: &Member| (m.id(), m.fighter.health, m.end, m.strikers.clone(), m.cause);
+    (room.view(), room.members.iter().map(member).collect(), room.spoils.clone())
+}
+
+#[test]
+fn a_room_catches_up_with_what_was_shown_after_it_was_saved() {
+    let (mut caught, mut fell) = (0, 0);
+    for seed in 0..200 {
+        let beast = Fighter { toughness: 60, harm: 30, fear: 30, ..boar() };
+        let mut play = Play::new(room_of(seed, player(1), beast));
+        play.step(Event::Join(player(2), 1)).expect("joined");
+        let mut cause = 0;
+        let mut round = |play: &mut Play| {
+            for (id, blow) in [(1, blow::STRIKE), (2, blow::HEAVY)] {
+                cause += 1;
+                let _ = play.step(act_as(cause, id, blow, BOAR));
+            }
+            play.tick();
+        };
+        for _ in 0..seed % 40 {
+            round(&mut play);
+        }
+        let saved = serde_json::to_value(play.room.at_rest(play.now)).expect("it can be written");
+        let before = play.room.exchanges();
+        while play.room.exchanges() < before + seed % (SHOWN as u64) && !play.room.over() {
+            round(&mut play);
+        }
+        let fresh = play.room.exchanges() - before;
+        if fresh > SHOWN as u64 {
+            continue;
+        }
+        let mut room = serde_json::from_value::<Room>(saved).expect("and read").awake(play.now);
+        assert_eq!(room.catch_up(&play.content, &play.room.view(), play.now), fresh, "seed {seed}");
+        assert_eq!(state(&room), state(&play.room), "seed {seed}");
+        assert_eq!(room.over(), play.room.over(), "seed {seed}");
+        let same = room.clone();
+        assert_eq!(room.catch_up(&play.content, &play.room.view(), play.now), 0, "what is known changes nothing");
+        assert_eq!(room, same);
+        caught += u64::from(fresh > 0);
+        fell += u64::from(fresh > 0 && !room.spoils.is_empty());
+    }
+    assert!(caught > 100 && fell > 5, "{caught} caught up, {fell} with a beast that fell");
+}
+
+#[test]
+fn of_what_is_shown_no_longer_the_wounds_count() {
+    let mut play = Play::new(room_of(BATTLE, player(1), Fighter { toughness: 3_000, ..rock() }));
+    let saved = play.room.at_rest(play.now);
+    while play.health(BOAR) > 40 {
+        let _ = play.step(act(1, blow::HEAVY, BOAR));
+        play.tick();
+    }
+    assert!(play.room.exchanges() > 3 * SHOWN as u64, "more than a view shows");
+    let mut room = saved.clone().awake(play.now);
+    room.catch_up(&play.content, &play.room.view(), play.now);
+    assert_eq!(room.view(), play.room.view());
+    // A view in which it has fallen by a blow that is not shown.
+    let mut shown = play.room.view();
+    shown.members.iter_mut().filter(|member| member.0 == BOAR.0).for_each(|member| member.2 = 0);
+    let mut room = saved.awake(play.now);
+    room.catch_up(&play.content, &shown, play.now);
+    assert!(room.over() && room.spoil(BOAR, HERO).is_some(), "it fell, and was fought for");
 }

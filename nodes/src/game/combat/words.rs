@@ -42,7 +42,7 @@ pub enum Debt {
 /// What happens to a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Somebody comes, or comes back from another node.
+    /// Somebody comes, or has a new owner: whoever says so last speaks for it from then on.
     Join(Fighter, u64),
     /// Somebody is taken out.
     Leave(ObjectId),
@@ -102,6 +102,9 @@ pub enum Refused {
     /// It is being given back from this battle at this moment.
     #[error("it is just leaving this battle")]
     Busy,
+    /// Its owner is gone, and nobody has taken it over yet.
+    #[error("nobody looks after that fighter for the moment")]
+    Away,
 }
 
 impl Refused {
@@ -113,7 +116,7 @@ impl Refused {
             Refused::Full => codes::FULL,
             Refused::Defeated => codes::DEFEATED,
             Refused::Forbidden => codes::FORBIDDEN,
-            Refused::Busy => codes::BUSY,
+            Refused::Busy | Refused::Away => codes::BUSY,
         }
     }
 }

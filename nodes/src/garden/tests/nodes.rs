@@ -1,7 +1,10 @@
 //! Gardens that come and go: who shows what, and what becomes of what was asked of them.
 
+use estate::store::memory::Rates;
+
 use super::*;
 use crate::game::made_by;
+use crate::wiring::Door;
 
 #[tokio::test(start_paused = true)]
 async fn one_garden_shows_what_another_has_changed_and_the_other_takes_over_when_it_leaves() {
@@ -77,5 +80,125 @@ async fn without_its_lease_a_garden_shows_nothing_and_with_it_everything_again()
     village.until_shown(keeper, "nothing", BTreeMap::is_empty).await;
     village.clients[keeper].heal();
     village.until_shown(keeper, "the tree", |shown| shown.len() == 1).await;
+    village.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_leaving_garden_shows_is_shown_by_another_before_under_a_higher_epoch() {
+    let mut village = Village::start().await;
+    let tile = village.tree();
+    let (keeper, other) = village.keepers(tile.chunk(ISLAND));
+    village.look_at(&[tile.cell(ISLAND)]).await;
+    assert_eq!(village.code(keeper, 1, ANN, gather(tile)).await, "");
+    assert_eq!(village.shown(keeper).await.len(), 1);
+    let epochs = async |n: usize| {
+        let (tell, told) = oneshot::channel();
+        let look = move |world: &crate::game::GameWorld| {
+            let _ = tell.send(world.reals().map(|real| real.epoch().0).collect::<Vec<_>>());
+        };
+        assert!(village.garden(n).inspect(Box::new(look)).await, "the world runs");
+        told.await.expect("the world tells")
+    };
+    village.garden(keeper).draining.begin();
+    // The others have heard of it, and it goes on.
+    sleep(Duration::from_secs(3)).await;
+    let before = epochs(keeper).await;
+    assert_eq!(before.len(), 1, "it shows its land until it leaves");
+    let Door::Garden(garden) = &village.garden(keeper).door else { panic!("a garden") };
+    let garden = garden.clone();
+    let watch = async {
+        for _ in 0..100 {
+            let shown = epochs(keeper).await.len() + epochs(other).await.len();
+            assert!(shown >= 1, "nobody shows the tree");
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::join!(garden.leave(), watch);
+    let after = epochs(other).await;
+    assert!(after.len() == 1 && after[0] > before[0], "{before:?}, {after:?}");
+    assert!(epochs(keeper).await.is_empty());
+    // It takes no acts any more, and says so in a way that has others asked.
+    assert_eq!(village.code(keeper, 2, ANN, gather(tile)).await, "draining");
+    assert_eq!(village.code(other, 2, ANN, gather(tile)).await, "");
+    village.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_act_that_is_under_way_when_its_garden_leaves_is_ended_first() {
+    let mut village = Village::start().await;
+    let tile = village.tree();
+    let slow = Rates { delay: Duration::from_millis(300), ..Rates::default() };
+    village.stores[0].random(7, slow);
+    let Door::Garden(garden) = &village.garden(0).door else { panic!("a garden") };
+    let garden = garden.clone();
+    let leave = async {
+        sleep(Duration::from_millis(50)).await;
+        garden.leave().await;
+        village.wood(ANN).await
+    };
+    let (done, wood) = tokio::join!(village.ask(0, 1, ANN, gather(tile)), leave);
+    assert_eq!((done, wood), (Ok(GardenAnswer::Done), 2));
+    village.stores[0].clear();
+    village.kill(0);
+    village.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_garden_frozen_in_the_midst_of_an_act_that_another_has_done_meanwhile_does_not_do_it_again() {
+    let village = Village::start().await;
+    let tile = village.tree();
+    let slow = Rates { delay: Duration::from_millis(6), ..Rates::default() };
+    village.stores[0].random(7, slow);
+    let mut stopped = 0;
+    for step in 0..3_u64 {
+        let op = 10 + step;
+        let rest = async {
+            sleep(Duration::from_millis(4 + 14 * step)).await;
+            village.garden(0).tasks.freeze(true);
+            let mut answer = village.ask(1, op, ANN, gather(tile)).await;
+            let end = Instant::now() + PATIENCE;
+            while answer != Ok(GardenAnswer::Done) {
+                assert!(Instant::now() < end, "step {step}: {answer:?}");
+                sleep(Duration::from_millis(250)).await;
+                answer = village.ask(1, op, ANN, gather(tile)).await;
+            }
+            sleep(Duration::from_secs(8)).await;
+            village.garden(0).tasks.freeze(false);
+        };
+        let (first, ()) = tokio::join!(village.ask(0, op, ANN, gather(tile)), rest);
+        stopped += u32::from(first.is_err());
+        // It goes on where it was frozen.
+        sleep(Duration::from_secs(3)).await;
+        assert_eq!(village.wood(ANN).await, 2 * (step + 1), "step {step}: once");
+    }
+    assert!(stopped > 0, "it was never in the midst of it");
+    village.stores[0].clear();
+    village.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frozen_garden_forgets_what_it_showed_before_it_says_anything() {
+    let mut village = Village::start().await;
+    let tile = village.tree();
+    let (keeper, other) = village.keepers(tile.chunk(ISLAND));
+    village.look_at(&[tile.cell(ISLAND)]).await;
+    assert_eq!(village.code(keeper, 1, ANN, gather(tile)).await, "");
+    assert_eq!(village.shown(keeper).await.len(), 1);
+    let frames = village.garden(keeper).metrics.frames_published.get();
+    village.garden(keeper).tasks.freeze(true);
+    village.until_shown(other, "the tree", |shown| shown.len() == 1).await;
+    assert_eq!(village.code(other, 2, ANN, gather(tile)).await, "");
+    let now = village.shown(other).await;
+    // Longer than its lease.
+    sleep(Duration::from_secs(6)).await;
+    // When it thaws, the documents are out of its reach: it has nothing to show, and what it had is not said again.
+    village.stores[keeper].unreachable(true);
+    village.garden(keeper).tasks.freeze(false);
+    village.until_shown(keeper, "nothing", BTreeMap::is_empty).await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(village.garden(keeper).metrics.frames_published.get(), frames, "nothing was published");
+    village.stores[keeper].unreachable(false);
+    village.until_shown(keeper, "the tree as it is now", |shown| *shown == now).await;
+    village.until_shown(other, "nothing: it is not its own any more", BTreeMap::is_empty).await;
     village.end().await;
 }

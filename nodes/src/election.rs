@@ -1,15 +1,19 @@
-//! The election of a district's steward: one key in the directory, under a lease, taken by compare-and-swap.
+//! The election to a duty that one node at a time has (a district's steward, the doorkeeper of its queue): one key in the
+//! directory, under a lease, taken by compare-and-swap.
 //!
-//! Who holds the key is the steward until its lease ends or it gives the key up. A term ends *before* the lease could, and
-//! is checked against the directory itself before anything is done in its name. What two stewards of one moment could do
-//! to one another is nevertheless nothing: every write of theirs is a compare-and-swap of its own.
+//! Who holds the key has the duty until its lease ends or it gives the key up. A term ends *before* the lease could, and
+//! is checked against the directory itself before anything is done in its name, or what is done there is guarded by it
+//! ([`Term::guard`]). What two holders of one moment could do to one another is nevertheless nothing: every write of theirs
+//! MUST be a compare-and-swap of its own. Who waits for the office is told by the directory when it falls vacant
+//! ([`vacancy`]), so that a term that was resigned is followed by another at once.
 
+use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mesh::directory::{self, Directory, LeaseId, Revision};
+use mesh::directory::{self, Directory, Guard, LeaseId, Revision, WatchEvent};
 use mesh::registry::District;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// The part of a lease that is not used: time to stop before another may begin.
 const MARGIN_PERCENT: u32 = 20;
@@ -17,9 +21,9 @@ const MARGIN_PERCENT: u32 = 20;
 /// Renewals within one lease.
 const RENEWALS: u32 = 4;
 
-/// The key of a district's steward.
-pub fn key(district: &District) -> String {
-    format!("{}{}/steward", district.cluster_prefix(), district.name())
+/// The key of a duty of a district.
+pub fn key(district: &District, duty: &str) -> String {
+    format!("{}{}/{duty}", district.cluster_prefix(), district.name())
 }
 
 /// One time in office.
@@ -28,12 +32,13 @@ pub struct Term {
     key: String,
     lease: LeaseId,
     ttl: Duration,
+    created: Revision,
     revision: Mutex<Revision>,
     /// Until when the lease surely lasts.
     until: Mutex<Instant>,
 }
 
-/// Tries to become the steward; `None` if somebody else is. `value` is what stands in the key then.
+/// Tries to get the duty; `None` if somebody else has it. `value` is what stands in the key then.
 pub async fn stand(
     directory: Arc<dyn Directory>,
     key: &str,
@@ -57,8 +62,31 @@ pub async fn stand(
         let _ = directory.revoke(lease).await;
         return Ok(None);
     };
-    let (revision, until) = (Mutex::new(revision), Mutex::new(began + usable(ttl)));
-    Ok(Some(Term { directory, key: key.to_owned(), lease, ttl, revision, until }))
+    let (created, revision, until) = (revision, Mutex::new(revision), Mutex::new(began + usable(ttl)));
+    Ok(Some(Term { directory, key: key.to_owned(), lease, ttl, created, revision, until }))
+}
+
+/// Waits until the directory tells that nobody is the steward, or for so long: then it is worth a look.
+pub async fn vacancy(directory: &dyn Directory, key: &str, patience: Duration) {
+    let watched = async {
+        // First watched, then looked at: a key that goes in between is seen to go.
+        let Ok(mut changes) = directory.watch(key, 0).await else { return pending().await };
+        match directory.get(key).await {
+            // Nobody is: others may be about to stand too, and the caller spreads them.
+            Ok(None) => return,
+            Ok(Some(_)) => {}
+            Err(_) => return pending().await,
+        }
+        loop {
+            match changes.recv().await {
+                Some(WatchEvent::Deleted { key: deleted, .. }) if deleted == key => return,
+                Some(WatchEvent::Put(_) | WatchEvent::Deleted { .. }) => {}
+                Some(WatchEvent::Ended { .. }) | None => return,
+            }
+        }
+    };
+    // That time is over says as much as an end: look.
+    let _ = timeout(patience, watched).await;
 }
 
 fn usable(ttl: Duration) -> Duration {
@@ -68,7 +96,7 @@ fn usable(ttl: Duration) -> Duration {
 impl Term {
     /// Whether the term surely lasts at this moment, as far as time tells.
     pub fn holds(&self) -> bool {
-        Instant::now() < *lock(&self.until)
+        Instant::now() < *lock(&self.until) || planted::is("steward_after_its_term")
     }
 
     /// Renews the lease for as long as it lasts; returns when the term is over.
@@ -82,14 +110,20 @@ impl Term {
                 Ok(()) => return,
                 Err(directory::Error::LeaseGone(_)) => self.end(),
                 // Tried again next time; the term lasts while the lease does.
-                Err(error) => tracing::debug!(%error, "the steward's lease could not be renewed"),
+                Err(error) => tracing::debug!(%error, key = self.key, "the lease of a term could not be renewed"),
             }
         }
+    }
+
+    /// What holds in the directory while this is the term: writes under it do nothing once another has begun.
+    pub fn guard(&self) -> Guard<'_> {
+        Guard { key: &self.key, created: self.created }
     }
 
     /// Whether the key is still ours, as the directory has it now. A key that is not ends the term.
     pub async fn confirm(&self) -> bool {
         match self.directory.get(&self.key).await {
+            _ if planted::is("steward_after_its_term") => true,
             Ok(Some(entry)) if entry.lease == Some(self.lease) => self.holds(),
             Ok(_) => {
                 self.end();
@@ -127,7 +161,8 @@ impl Term {
         let _ = self.directory.revoke(self.lease).await;
     }
 
-    fn end(&self) {
+    /// The term is known to be over.
+    pub fn end(&self) {
         *lock(&self.until) = Instant::now();
     }
 }
@@ -165,6 +200,36 @@ mod tests {
         assert!(!winner.tell(b"late").await, "a late write changes nothing");
         assert!(next.confirm().await);
         next.resign().await;
+        assert!(server.peek(KEY).is_empty());
+        tasks.stop();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_the_office_hears_at_once_that_it_is_vacant() {
+        let tasks = Tasks::simulated();
+        let server = MemoryDirectory::start(&tasks, 1);
+        let (ann, bob) = (Arc::new(server.client()), server.client());
+        let long = Duration::from_secs(3_600);
+        // Nobody has it: no wait at all. Somebody has: as long as nothing happens.
+        timeout(Duration::from_secs(1), vacancy(&bob, KEY, long)).await.expect("nobody has it");
+        let term = stand(ann.clone(), KEY, 5, b"ann").await.expect("answered").expect("won");
+        assert!(term.tell(b"a deed").await);
+        let looks = Instant::now();
+        vacancy(&bob, KEY, Duration::from_secs(4)).await;
+        assert_eq!(looks.elapsed().as_secs(), 4, "it looks now and then all the same");
+        // Resigned, it is told at once; of one that died, when its lease ends.
+        let began = Instant::now();
+        let resigns = async {
+            term.tell(b"the last deed").await;
+            term.resign().await;
+        };
+        tokio::join!(vacancy(&bob, KEY, long), resigns);
+        assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+        let died = stand(ann, KEY, 5, b"ann").await.expect("answered").expect("won");
+        drop(died);
+        let began = Instant::now();
+        vacancy(&bob, KEY, long).await;
+        assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
         assert!(server.peek(KEY).is_empty());
         tasks.stop();
     }

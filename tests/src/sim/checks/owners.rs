@@ -1,0 +1,118 @@
+//! What must hold at every moment, also while faults go on: who acts as the owner of what, and that ghosts never go back.
+//!
+//! A node *acts* as the owner of what is real in its world while it runs, is not frozen and believes in its own lease. Two of
+//! one epoch never may. One of a lower epoch may for a moment, if it has just thawed or has its lease again (it is about to
+//! find out) or if its lease was ended before its time (nobody can have told it before its next renewal). What gardens show
+//! has no owner but its documents, and is not looked at.
+
+use std::collections::BTreeMap;
+
+use nodes::game::kind;
+use tokio::time::{Duration, Instant};
+
+use super::{Census, Held, TOLD};
+use crate::sim::cluster::Cluster;
+
+/// How long a node that was frozen or had lost its lease may take to find out that others have taken over.
+const FINDS_OUT: Duration = Duration::from_millis(2_000);
+
+/// How long the owner of a lower epoch may act beside that of a higher one in any case: what is under way between two ticks.
+const HAND_OVER: Duration = Duration::from_millis(600);
+
+/// What has been seen so far.
+#[derive(Default)]
+pub struct Owners {
+    /// The highest state that each life of a node has shown of each object.
+    highest: BTreeMap<(u64, u64), (u64, u64)>,
+    /// Since when two act for one object: object, the lower one's life.
+    both: BTreeMap<(u64, u64), Instant>,
+    /// Which nodes acted at the last look, and since when they do.
+    acting: BTreeMap<u64, Instant>,
+    found: Vec<String>,
+    more: usize,
+}
+
+impl Owners {
+    /// Looks at a moment.
+    pub fn look(&mut self, cluster: &Cluster, census: &[Census]) {
+        let now = Instant::now();
+        for node in census {
+            if node.acts {
+                self.acting.entry(node.life).or_insert(now);
+            } else if self.acting.remove(&node.life).is_some() {
+                cluster.counts.add("lease_lost");
+            }
+            self.ghosts(cluster, node);
+        }
+        self.acts(cluster, census, now);
+    }
+
+    /// All that was wrong.
+    pub fn found(mut self) -> Vec<String> {
+        if self.more > 0 {
+            self.found.push(format!("… and {} more of this kind", self.more));
+        }
+        self.found
+    }
+
+    fn tell(&mut self, what: String) {
+        if self.found.len() < 2 * TOLD { self.found.push(what) } else { self.more += 1 }
+    }
+
+    fn ghosts(&mut self, cluster: &Cluster, node: &Census) {
+        for (id, ghost) in node.ghosts.iter().filter(|(_, ghost)| is_owned(ghost)) {
+            let told = (ghost.epoch, ghost.version);
+            let highest = self.highest.entry((node.life, *id)).or_insert(told);
+            let before = *highest;
+            *highest = before.max(told);
+            if told < before {
+                let name = &cluster.places[node.place].name;
+                self.tell(format!("{name} showed {id} as {before:?} and shows it as {told:?} now"));
+            }
+        }
+    }
+
+    fn acts(&mut self, cluster: &Cluster, census: &[Census], now: Instant) {
+        let mut owners: BTreeMap<u64, Vec<(&Census, &Held)>> = BTreeMap::new();
+        for node in census.iter().filter(|node| node.acts) {
+            for (id, held) in node.reals.iter().filter(|(_, held)| is_owned(held)) {
+                owners.entry(*id).or_default().push((node, held));
+            }
+        }
+        let mut both = BTreeMap::new();
+        for (id, owners) in owners.into_iter().filter(|(_, owners)| owners.len() > 1) {
+            let highest = owners.iter().map(|(_, held)| held.epoch).max().unwrap_or(0);
+            let names: Vec<String> = owners
+                .iter()
+                .map(|(node, held)| format!("{} (epoch {})", cluster.places[node.place].name, held.epoch))
+                .collect();
+            if owners.iter().filter(|(_, held)| held.epoch == highest).count() > 1 {
+                self.tell(format!("object {id} has two owners of one epoch: {names:?}"));
+            }
+            for (node, _) in owners.iter().filter(|(_, held)| held.epoch < highest) {
+                let since = self.both.get(&(id, node.life)).copied().unwrap_or(now);
+                both.insert((id, node.life), since);
+                if since == now {
+                    cluster.counts.add("two_acted_for_a_moment");
+                }
+                if now.duration_since(since) > HAND_OVER && !self.may_not_know(cluster, node, now) {
+                    self.tell(format!("object {id} has owners that act beside each other: {names:?}"));
+                }
+            }
+        }
+        self.both = both;
+    }
+
+    fn may_not_know(&self, cluster: &Cluster, node: &Census, now: Instant) -> bool {
+        let place = &cluster.places[node.place];
+        let lately = |at: Option<Instant>| at.is_some_and(|at| now <= at + FINDS_OUT);
+        lately(place.woken)
+            || lately(self.acting.get(&node.life).copied())
+            || place.misled_until.is_some_and(|until| now <= until)
+    }
+}
+
+/// What a node owns, rather than shows.
+fn is_owned(held: &Held) -> bool {
+    matches!(held.kind, kind::PLAYER | kind::ANIMAL | kind::BATTLE)
+}
