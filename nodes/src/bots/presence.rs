@@ -220,8 +220,7 @@ mod tests {
 
     #[test]
     fn a_timeline_has_a_line_for_each_event() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("timeline");
+        let path = std::env::temp_dir().join(format!("wildmesh-timeline-{}", std::process::id()));
         let mut presence = Presence::new(Some(&path)).unwrap();
         let now = Instant::now();
         presence.plays(3, now);
@@ -229,6 +228,7 @@ mod tests {
         presence.plays(3, now + S);
         presence.flush();
         let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
         let words: Vec<Vec<&str>> = text.lines().map(|line| line.split('\t').skip(1).collect()).collect();
         assert_eq!(words, [["3", "lost", "killed"], ["3", "plays", "1000 killed"]]);
     }

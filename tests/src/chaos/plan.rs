@@ -153,7 +153,8 @@ pub fn plan(seed: u64, length_ms: u64, only: Option<Only>) -> Vec<Planned> {
         let lasting = |it: &&Planned| it.at_ms + it.fault.for_ms() + MARGIN_MS > at_ms && directory(&it.fault);
         let alone = !directory(&fault) || !planned.iter().any(|it| lasting(&it));
         let fits = at_ms + fault.for_ms() <= length_ms;
-        if leaves_one(&hit, &fault.nodes()) && alone && fits {
+        let fresh = fault.nodes().iter().all(|node| !hit.contains(node));
+        if fresh && leaves_one(&hit, &fault.nodes()) && alone && fits {
             let pause_ms = match only {
                 // Each by itself, so that what is noticed is of this one.
                 Some(_) => fault.for_ms() + MARGIN_MS + rng.random_range(0..2_000),
