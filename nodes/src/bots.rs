@@ -10,6 +10,8 @@ pub mod report;
 
 mod registry;
 
+mod presence;
+
 mod checks;
 
 mod frames;
@@ -22,6 +24,7 @@ mod bot;
 
 mod shared;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +32,8 @@ use mesh::tasks::Tasks;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep};
 
-pub use report::{BotsReport, ErrorKind, Percentiles, SettleReport};
+pub use presence::{Away, HUNG_AFTER};
+pub use report::{BotsReport, ErrorKind, Gaps, Percentiles, SettleReport};
 use shared::Shared;
 
 use crate::client::{ClientError, Gateway, rest::Island};
@@ -63,6 +67,16 @@ pub enum Layout {
     Still,
 }
 
+/// What the bots of a run are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Play,
+    /// They begin nothing new, and leave when their accounts agree.
+    SettleUp,
+    /// They leave.
+    Leave,
+}
+
 /// What a run of bots is to do.
 #[derive(Clone, Debug)]
 pub struct BotsConfig {
@@ -83,6 +97,11 @@ pub struct BotsConfig {
     pub seed: u64,
     /// How many join at the same time.
     pub joins_at_once: usize,
+    /// How long the bots may take at the end to finish what they have begun and to compare their accounts with what they
+    /// are told; not at all if zero. It ends as soon as all have.
+    pub settle_up: Duration,
+    /// Where a line for every event is written, for plots.
+    pub timeline: Option<PathBuf>,
 }
 
 impl BotsConfig {
@@ -97,6 +116,8 @@ impl BotsConfig {
             islands: Vec::new(),
             seed: 1,
             joins_at_once: JOINS_AT_ONCE,
+            settle_up: Duration::ZERO,
+            timeline: None,
         }
     }
 }
@@ -113,6 +134,9 @@ pub enum BotsError {
     /// Too many bots for one process.
     #[error("at most {MAX_PLAYERS} bots fit one process")]
     TooMany,
+    /// The timeline cannot be written.
+    #[error("the timeline cannot be written")]
+    Timeline(#[source] std::io::Error),
     /// The operating system gave us no thread.
     #[error("no thread for the bots")]
     Thread(#[from] std::io::Error),
@@ -134,9 +158,9 @@ pub async fn run_until(
     }
     let gateway = Gateway::new(&config.gateway)?;
     let islands = chosen_islands(&config, gateway.islands().await?)?;
-    let seconds = config.seconds;
-    let (stopping, stopped) = watch::channel(false);
-    let shared = Arc::new(Shared::new(config, gateway, islands, stopped));
+    let (seconds, settle_up) = (config.seconds, config.settle_up);
+    let (stopping, stopped) = watch::channel(Phase::Play);
+    let shared = Arc::new(Shared::new(config, gateway, islands, stopped).map_err(BotsError::Timeline)?);
     let tasks = Tasks::real();
     start(&tasks, shared.clone())?;
 
@@ -148,6 +172,7 @@ pub async fn run_until(
             () = &mut stop => break,
             _ = second.tick() => {}
         }
+        shared.sweep();
         progress(&shared.report());
         if all_tried.is_none() && shared.all_tried() {
             all_tried = Some(Instant::now());
@@ -159,12 +184,20 @@ pub async fn run_until(
     }
     // Who was connected then is of interest, not that all have left now.
     let connected = shared.report().connected;
-    stopping.send_replace(true);
+    stopping.send_replace(Phase::SettleUp);
+    let patience = Instant::now() + settle_up;
+    while !shared.all_ended() && Instant::now() < patience {
+        second.tick().await;
+        shared.sweep();
+        progress(&shared.report());
+    }
+    stopping.send_replace(Phase::Leave);
     let patience = Instant::now() + GOODBYE;
     while !shared.all_ended() && Instant::now() < patience {
         sleep(Duration::from_millis(20)).await;
     }
     tasks.stop();
+    shared.sweep();
     Ok(BotsReport { connected, ..shared.report() })
 }
 

@@ -15,7 +15,7 @@ use mesh::Role;
 use crate::bots::{Behaviour, Layout};
 use crate::commands;
 use crate::gateway;
-use crate::wiring::drivers::StoreSpec;
+use crate::wiring::{self, drivers::StoreSpec};
 
 /// A game server for one seamless, lasting world, run by a mesh of equal nodes.
 #[derive(Debug, Parser)]
@@ -37,6 +37,8 @@ pub enum Command {
     Bots(Bots),
     /// Show the mesh as its members see it; disagreements are marked
     Status(Status),
+    /// Empty a node: what it has goes to others, and it leaves
+    Drain(Drain),
     /// Set up or try out where documents lie
     #[command(subcommand)]
     Store(Store),
@@ -170,6 +172,10 @@ pub struct Node {
     /// How long the node's record outlives its last keep-alive, in seconds
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..=60))]
     pub lease: u32,
+    /// How long the node may take to hand over what it has when it is to leave (SIGTERM, `wildmesh drain`), in seconds; then
+    /// the rest is saved and let go. A second signal does that at once
+    #[arg(long, default_value_t = wiring::DRAIN_TIMEOUT.as_secs(), value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    pub drain_timeout: u64,
     /// The frontend's bounds
     #[command(flatten)]
     pub frontend: FrontendArgs,
@@ -209,7 +215,7 @@ pub struct FrontendArgs {
 /// `wildmesh bots`
 #[derive(Args, Debug)]
 pub struct Bots {
-    /// A gateway
+    /// A gateway, or several separated by commas: the next is asked when one does not answer
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     pub gateway: String,
     /// How many
@@ -227,6 +233,13 @@ pub struct Bots {
     /// What their ways and names are drawn from
     #[arg(long)]
     pub seed: Option<u64>,
+    /// How long they may take at the end (or when told to stop) to finish what they have begun and compare their accounts with
+    /// what they are told, in seconds
+    #[arg(long, default_value_t = 0)]
+    pub settle_up: u64,
+    /// Write a line for every event to this file: milliseconds since 1970, bot, event, detail, separated by tabs
+    #[arg(long)]
+    pub timeline: Option<PathBuf>,
     /// Print the report as JSON on the last line
     #[arg(long)]
     pub json: bool,
@@ -239,6 +252,31 @@ pub struct Status {
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     pub gateway: String,
     /// Print the answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `wildmesh drain`
+#[derive(Args, Debug)]
+pub struct Drain {
+    /// The node, by its name
+    pub node: String,
+    /// The directory's addresses, separated by commas
+    #[arg(long, env = "WILDMESH_ETCD", default_value = "http://127.0.0.1:2379")]
+    pub etcd: String,
+    /// The cluster to which it belongs
+    #[arg(long, env = "WILDMESH_CLUSTER", default_value = "wildmesh")]
+    pub cluster: String,
+    /// The district to which it belongs
+    #[arg(long, env = "WILDMESH_DISTRICT", default_value = "main")]
+    pub district: String,
+    /// Why, for the node's log
+    #[arg(long, default_value = "wildmesh drain")]
+    pub reason: String,
+    /// For how long to wait until it is gone, in seconds; it goes on emptying itself after that
+    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+    /// Print the result as JSON on the last line
     #[arg(long)]
     pub json: bool,
 }
@@ -375,6 +413,8 @@ pub enum Bench {
     Mesh(BenchMesh),
     /// Clients carried per core, spread and in a crowd, and what an idle frontend costs
     Frontend(BenchFrontend),
+    /// How long players hear nothing when the frontend on which they play is emptied
+    Drain(BenchDrain),
     /// How long it takes from a fighter's command until every watcher has seen the exchange
     Combat(BenchCombat),
     /// Transfers, trades, builds and claims, against the bare store writes that they need
@@ -430,6 +470,32 @@ pub struct BenchFrontend {
     /// How long each part runs once all are in, in seconds
     #[arg(long, default_value_t = 10)]
     pub seconds: u64,
+    /// Print the figures as JSON on the last line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `wildmesh bench drain`
+#[derive(Args, Debug)]
+pub struct BenchDrain {
+    /// How many players, over three frontends
+    #[arg(long, default_value_t = 500)]
+    pub players: usize,
+    /// What they do
+    #[arg(long, value_enum, default_value_t = Behaviour::Walk)]
+    pub behaviour: Behaviour,
+    /// Where they walk, or begin to settle
+    #[arg(long, value_enum, default_value_t = Layout::Spread)]
+    pub layout: Layout,
+    /// How long they play before and after, in seconds
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub seconds: u64,
+    /// What the nodes talk over
+    #[arg(long, value_enum, default_value_t = Wires::Memory)]
+    pub transport: Wires,
+    /// The folder of terrain packages [default: islands]
+    #[arg(long)]
+    pub islands: Option<PathBuf>,
     /// Print the figures as JSON on the last line
     #[arg(long)]
     pub json: bool,
@@ -558,7 +624,8 @@ pub fn run(cli: Cli) -> ExitCode {
             Command::Node(node) => commands::node::run(*node).await,
             Command::Bots(bots) => commands::bots::run(bots).await,
             Command::Status(status) => commands::status::run(status).await,
-            // These two tell by their exit code what they found.
+            // These tell by their exit code what they found.
+            Command::Drain(drain) => return commands::drain::run(drain).await,
             Command::Estate(estate) => return commands::estate::run(estate).await,
             Command::Migrate(migrate) => return commands::estate::migrate(migrate).await,
             Command::Content(ContentCommand::Check { folder }) => return Ok(commands::content::check(folder)),
@@ -566,6 +633,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Command::Store(Store::Check(store)) => commands::store::check(store).await,
             Command::Bench(Bench::Population(bench)) => commands::bench_population::run(&bench),
             Command::Bench(Bench::Mesh(bench)) => commands::bench_mesh::run(bench).await,
+            Command::Bench(Bench::Drain(bench)) => commands::bench_drain::run(bench).await,
             Command::Bench(Bench::Combat(bench)) => commands::bench_combat::run(bench).await,
             Command::Bench(Bench::Estate(bench)) => commands::bench_estate::run(bench).await,
             Command::Bench(Bench::World(bench)) => commands::bench_world::run(bench).await,

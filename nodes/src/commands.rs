@@ -5,11 +5,13 @@ pub mod up;
 
 pub mod bots;
 pub mod content;
+pub mod drain;
 pub mod estate;
 pub mod status;
 pub mod store;
 
 pub mod bench_combat;
+pub mod bench_drain;
 pub mod bench_estate;
 pub mod bench_frontend;
 pub mod bench_mesh;

@@ -2,6 +2,8 @@
 //!
 //! A draining node goes on serving what it has, and is given nothing new. Nothing here EVER stops anything by itself.
 
+pub mod order;
+
 use mesh::peers::PeerTable;
 use mesh::{NodeId, Role};
 use tokio::sync::watch;

@@ -14,6 +14,8 @@ pub mod operations;
 pub mod people;
 pub mod sail;
 
+pub mod moving;
+
 pub mod connection;
 pub mod listener;
 pub mod tickets;
@@ -27,7 +29,7 @@ pub mod wire;
 
 mod keeper;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cartographer::geometry::{IslandId, ObjectId, Place};
@@ -51,6 +53,7 @@ use crate::islands::Archipelago;
 use crate::metrics::Metrics;
 use crate::owners::MeshOwners;
 use crate::protocol;
+use crate::sent::Sent;
 use crate::world_loop::{self, WorldHandle};
 use expected::Expected;
 use players::{FrontInput, Players};
@@ -103,6 +106,10 @@ pub struct Shared {
     directory: Arc<dyn Directory>,
     district: District,
     draining: Draining,
+    /// Where players were sent of late.
+    sent: Sent,
+    /// How many documents are kept.
+    keeping: AtomicUsize,
 }
 
 /// What a frontend is made from.
@@ -167,6 +174,8 @@ pub fn start(parts: Parts) -> std::io::Result<Frontend> {
         clients: AtomicU64::new(1),
         turns: (0..TURNS).map(|_| Arc::default()).collect(),
         draining: draining.clone(),
+        sent: Sent::default(),
+        keeping: AtomicUsize::new(0),
         content,
         calendar,
         directory,
@@ -212,6 +221,7 @@ pub fn start(parts: Parts) -> std::io::Result<Frontend> {
         rise(&m.client_frames_dropped, &counted.skipped);
     });
     let sessions = Sessions { shared, world: world.clone() };
+    tasks.spawn(moving::rebalance::run(sessions.clone()));
     Ok(Frontend { sessions, world, counters })
 }
 

@@ -5,8 +5,8 @@
 //! players see and rendezvous names it for ([`awake`]): reals in its world ([`scenes`]), made from documents ([`things`]).
 //! They are for the eye only: documents decide. It NEVER keeps anything that is not in a document.
 //!
-//! A garden that leaves has the others show its land first (`garden.take`), under higher epochs than its own, and ends what it
-//! has begun; only then does it show nothing more. After a time without its lease a garden publishes nothing before it has
+//! A garden that leaves, or whose land is another's because that has come or come back, has the other show it first
+//! (`garden.take`), under higher epochs than its own; one that leaves ends what it has begun, too. After a time without its lease a garden publishes nothing before it has
 //! forgotten all that it showed and reads it anew.
 
 mod awake;
@@ -54,7 +54,7 @@ use scenes::{GardenRules, Lease, Scene};
 const GARDEN_CHANGED: Method = Method::send("garden.changed");
 
 /// Garden → garden: shows land that the caller is about to show no more: [`TakeOver`] → nothing, once it is shown. Refused with
-/// `draining`. A hint like all that is shown.
+/// `draining`, or `unavailable` if some of it is not shown yet. A hint like all that is shown.
 const GARDEN_TAKE: Method = Method::sync("garden.take", 3_000);
 
 /// Land that another garden is to show.
@@ -65,6 +65,8 @@ struct TakeOver {
     /// The highest epoch under which the caller has shown anything: whatever replaces it needs a higher one, however the two
     /// calendars differ.
     epoch: u64,
+    /// The caller leaves; else the land is the other garden's because rendezvous says so.
+    leaves: bool,
 }
 
 /// Chunks that are handed over in one call, at most.
@@ -199,7 +201,7 @@ impl Garden {
         }
         let calls = by_heir.iter().flat_map(|(heir, chunks)| chunks.chunks(TAKEN).map(move |chunks| (*heir, chunks)));
         let calls = calls.map(async |(heir, chunks)| {
-            let take = TakeOver { chunks: chunks.to_vec(), epoch };
+            let take = TakeOver { chunks: chunks.to_vec(), epoch, leaves: true };
             let taken = shared.mesh.call(heir, &GARDEN_TAKE, pack(&take)).await;
             taken.inspect_err(|error| tracing::debug!(%error, "a garden does not take land over")).is_ok()
         });
@@ -274,20 +276,19 @@ impl Shared {
         }
         let all = async {
             let mut shown = Vec::with_capacity(take.chunks.len().min(TAKEN));
-            // An error means that the node stops.
-            let _ = self.wishes.send(Wish::Leaves { life, epoch: take.epoch }).await;
+            // Errors mean that the node stops.
+            let _ = self.wishes.send(Wish::Outrank { epoch: take.epoch, leaver: take.leaves.then_some(life) }).await;
             for chunk in take.chunks.into_iter().take(TAKEN) {
                 let (tell, told) = oneshot::channel();
                 let _ = self.wishes.send(Wish::Read { chunk, shown: Some(tell) }).await;
                 shown.push(told);
             }
-            // Errors mean that nobody sees that land.
-            join_all(shown).await;
+            join_all(shown).await.iter().all(Result::is_ok)
         };
-        if timeout(TAKE_PATIENCE, all).await.is_err() {
-            tracing::debug!("some land that was to be taken over is shown later");
+        match timeout(TAKE_PATIENCE, all).await {
+            Ok(true) => Ok(()),
+            _ => Err(CallRefusal::new(codes::UNAVAILABLE, "some of that land is not shown here yet")),
         }
-        Ok(())
     }
 
     /// Has whoever shows this chunk look again; waits a little for it if that is this garden.

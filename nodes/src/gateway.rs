@@ -9,13 +9,11 @@
 pub mod routes;
 
 pub mod accounts;
-
 pub mod sessions;
 
 pub mod admission;
 pub mod queue;
 
-pub mod choose;
 pub mod hall;
 pub mod session;
 
@@ -35,7 +33,6 @@ pub mod edge;
 pub mod error;
 pub mod limits;
 pub mod passwords;
-mod sent;
 pub mod server;
 
 use std::net::SocketAddr;
@@ -61,6 +58,7 @@ use crate::game::GameWorld;
 use crate::game::grounds::Terrains;
 use crate::islands::Archipelago;
 use crate::metrics::{Exposition, Metrics};
+use crate::sent::Sent;
 use crate::world_loop::{self, WorldHandle, WorldReport};
 use admission::Admission;
 use checks::LastReadiness;
@@ -74,7 +72,6 @@ use passwords::{PasswordCost, Passwords};
 use queue::doorkeeper::{self, Counts};
 use queue::follower::{self, Line};
 use queue::scribe::Scribe;
-use sent::Sent;
 use server::Server;
 
 /// How long requests under way may take to finish when the gateway is shut down.
@@ -85,6 +82,9 @@ pub const ADMISSIONS_PER_SECOND: u32 = 250;
 
 /// Players who may wait, at most, unless told otherwise.
 pub const QUEUE_MOST: usize = 100_000;
+/// How long a gateway that is being drained goes on serving while it says so: longer than balancers and clients take between
+/// two looks at its health.
+const GRACE: Duration = Duration::from_secs(4);
 
 /// How a gateway is set up.
 #[derive(Clone, Copy, Debug)]
@@ -174,6 +174,7 @@ pub struct App {
     feed: MapFeed,
     readiness: LastReadiness,
     random: Mutex<StdRng>,
+    draining: Draining,
     stop: watch::Sender<bool>,
 }
 
@@ -207,7 +208,7 @@ pub async fn serve(ctx: GatewayContext) -> Result<Gateway, StartError> {
     let address = http.local_addr()?;
     let passwords = Passwords::new(config.passwords, metrics.hashes.clone()).map_err(StartError::Passwords)?;
     let rules = Observer::new(metrics.clone());
-    let world = world_loop::start(world, mesh.clone(), events, metrics.clone(), draining, &tasks, |_| rules)?;
+    let world = world_loop::start(world, mesh.clone(), events, metrics.clone(), draining.clone(), &tasks, |_| rules)?;
     let waiting = metrics.gauge("queue_length", "Players who wait in line, as this gateway knows.");
     let prefix = queue::prefix(&ctx.district);
     let line = Line::new(&prefix, waiting);
@@ -235,6 +236,7 @@ pub async fn serve(ctx: GatewayContext) -> Result<Gateway, StartError> {
         censuses: Semaphore::new(census::CENSUSES),
         feed: MapFeed::default(),
         readiness: LastReadiness::default(),
+        draining,
         random: Mutex::new(StdRng::from_seed(ctx.secret)),
         stop: watch::Sender::new(false),
     });
@@ -261,6 +263,11 @@ pub async fn serve(ctx: GatewayContext) -> Result<Gateway, StartError> {
 }
 
 impl Gateway {
+    /// Says that it is going, and serves on until whoever chooses among gateways has had time to see that.
+    pub async fn drain(&self) {
+        tokio::time::sleep(GRACE).await;
+    }
+
     /// From now on it is not ready; takes no new connections, tells viewers goodbye, and lets requests under way finish.
     pub async fn shut_down(&self) {
         self.app.stop.send_replace(true);
@@ -275,8 +282,9 @@ impl App {
         &**self.estate.store()
     }
 
+    /// It is going: soon no more connections are taken.
     fn stopping(&self) -> bool {
-        *self.stop.borrow()
+        *self.stop.borrow() || self.draining.has_begun()
     }
 
     fn own_report(&self) -> Arc<WorldReport> {

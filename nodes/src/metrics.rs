@@ -21,6 +21,9 @@ const TICK_BUCKETS: [f64; 12] = [5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1
 /// Upper bounds of the buckets of request times, in seconds.
 const REQUEST_BUCKETS: [f64; 10] = [1e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 1e-1, 2.5e-1, 1.0, 2.5, 10.0];
 
+/// Upper bounds of the buckets of the gaps of players that move, in seconds. A good one is below a quarter.
+const GAPS: [f64; 10] = [2.5e-2, 5e-2, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.5, 10.0];
+
 /// The counters of one node. Roles that have nothing to count in a field leave it at zero.
 pub struct Metrics {
     make: Maker,
@@ -66,6 +69,12 @@ pub struct Metrics {
     pub client_frames_dropped: IntCounter,
     /// Player documents saved, by outcome.
     pub saves: IntCounterVec,
+
+    /// Players that were to go to another frontend, by what came of it.
+    pub moved: IntCounterVec,
+    /// For how long players that came from another frontend were nobody's: from when they were let go until their client was
+    /// here, in seconds.
+    pub move_gap: Histogram,
 
     /// HTTP requests, by method, route and status.
     pub http_requests: IntCounterVec,
@@ -115,6 +124,17 @@ impl Metrics {
             client_bytes: make.counter("client_bytes_total", "Bytes written to clients."),
             client_frames_dropped: make.counter("client_frames_dropped_total", "Frames kept from slow clients."),
             saves: make.counters("saves_total", "Player documents saved, by outcome.", &["outcome"]),
+
+            moved: make.counters(
+                "moved_total",
+                "Players that were to go to another frontend, by outcome.",
+                &["outcome"],
+            ),
+            move_gap: make.histogram(
+                "move_gap_seconds",
+                "From a player's release elsewhere to its client here.",
+                &GAPS,
+            ),
 
             http_requests: make.counters("http_requests_total", "HTTP requests.", &["method", "route", "status"]),
             http_seconds: make.histograms("http_seconds", "Time of HTTP requests.", &REQUEST_BUCKETS, &["route"]),

@@ -1,7 +1,7 @@
 //! Health and metrics over HTTP for nodes that serve no other HTTP: `--ops ADDR`.
 //!
-//! For orchestrators and Prometheus, on the private network. `/health`: the process is alive. `/ready`: the node is in the
-//! directory and acts. `/metrics`: Prometheus' text format.
+//! For orchestrators and Prometheus, on the private network. `/health`: the process is alive, or draining. `/ready`: the node is
+//! in the directory, acts, and is not being emptied. `/metrics`: Prometheus' text format.
 
 use std::net::SocketAddr;
 
@@ -13,19 +13,31 @@ use mesh::Mesh;
 use mesh::tasks::Tasks;
 use tokio::net::TcpListener;
 
+use crate::draining::Draining;
 use crate::metrics::{Exposition, TEXT_TYPE};
 
 /// Serves until the node stops.
-pub async fn serve(address: SocketAddr, mesh: Mesh, exposition: Exposition, tasks: &Tasks) -> Result<()> {
+pub async fn serve(
+    address: SocketAddr,
+    mesh: Mesh,
+    draining: Draining,
+    exposition: Exposition,
+    tasks: &Tasks,
+) -> Result<()> {
     let listener =
         TcpListener::bind(address).await.with_context(|| format!("could not serve health and metrics at {address}"))?;
+    let leaves = draining.clone();
+    let health = move || {
+        let said = if leaves.has_begun() { "draining\n" } else { "alive\n" };
+        async move { said }
+    };
     let ready = move || {
-        let registered = mesh.view().registered;
+        let (registered, draining) = (mesh.view().registered, draining.has_begun());
         async move {
-            if registered {
-                (StatusCode::OK, "ready\n")
-            } else {
-                (StatusCode::SERVICE_UNAVAILABLE, "not surely in the directory\n")
+            match (registered, draining) {
+                (_, true) => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+                (true, false) => (StatusCode::OK, "ready\n"),
+                (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "not surely in the directory\n"),
             }
         }
     };
@@ -33,10 +45,7 @@ pub async fn serve(address: SocketAddr, mesh: Mesh, exposition: Exposition, task
         let text = exposition.text();
         async move { ([(header::CONTENT_TYPE, TEXT_TYPE)], text) }
     };
-    let app = Router::new()
-        .route("/health", get(|| async { "alive\n" }))
-        .route("/ready", get(ready))
-        .route("/metrics", get(metrics));
+    let app = Router::new().route("/health", get(health)).route("/ready", get(ready)).route("/metrics", get(metrics));
     tasks.spawn(async move {
         if let Err(e) = axum::serve(listener, app).await {
             tracing::error!(error = %e, "health and metrics are served no longer");

@@ -5,8 +5,9 @@
 
 pub mod drivers;
 
+mod leaving;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cartographer::world::WorldConfig;
@@ -23,11 +24,11 @@ use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::calendar::Calendar;
 use crate::colosseum::{self, Colosseum};
-use crate::draining::Draining;
+use crate::draining::{Draining, order};
 use crate::frontend::{self, Frontend, listener};
 use crate::game::GameWorld;
 use crate::game::content::Content;
@@ -44,9 +45,9 @@ use crate::role::{Answers, Parts};
 use crate::steward::{self, WorldRules};
 use crate::world_loop::{Input, Inspection, WorldReport};
 use crate::zoo::{self, Zoo};
+use leaving::Exit;
 
-/// How long a leaving node waits for what it must finish.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
+pub use leaving::DRAIN_TIMEOUT;
 
 /// How long the ghosts of a node that the directory has removed stay, in milliseconds: time for another to take over what
 /// they stand for.
@@ -119,6 +120,8 @@ pub struct Node {
     pub door: Door,
     /// Whether it is being emptied.
     pub draining: Draining,
+    /// What it takes to leave in order.
+    exit: Exit,
 }
 
 /// How a node serves clients.
@@ -194,6 +197,9 @@ pub async fn start(setup: Setup) -> Result<Node> {
     let prefix = record::prefix(&district);
     tasks.spawn(follower::follow(setup.directory.clone(), prefix, islands.clone()));
     let duty = setup.steward.map(|rules| (rules, setup.directory.clone(), owners.clone(), islands.clone()));
+    let (exit, ends) = Exit::new(setup.directory.clone(), order::key(&district, &mesh.me().node));
+    tasks.spawn(order::follow(setup.directory.clone(), exit.key.clone(), incarnation, ends.ordered));
+    let under_way = exit.calls.clone();
     let (calendar, district_of_duty) = (setup.calendar, district.clone());
     let (report, door) = match setup.role {
         Role::Frontend => {
@@ -220,7 +226,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
             }
             let inputs = frontend.world.inputs.clone();
             tasks.spawn(islands::keep_world(islands, added, inputs.clone()));
-            let dispatch = Dispatch::new(&mesh, frontend.world.report.clone(), inputs, hands, &tasks);
+            let dispatch = Dispatch::new(&mesh, frontend.world.report.clone(), inputs, hands, under_way, &tasks);
             tasks.spawn(dispatch.run(calls, Some(Arc::new(frontend.sessions.clone()))));
             (frontend.world.report.clone(), Door::Frontend(frontend))
         }
@@ -245,7 +251,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
             let serving = gateway::serve(context).await?;
             let world = &serving.world;
             tasks.spawn(islands::keep_world(islands, added, world.inputs.clone()));
-            let dispatch = Dispatch::new(&mesh, world.report.clone(), world.inputs.clone(), hands, &tasks);
+            let dispatch = Dispatch::new(&mesh, world.report.clone(), world.inputs.clone(), hands, under_way, &tasks);
             tasks.spawn(dispatch.run(calls, None));
             (world.report.clone(), Door::Gateway(serving))
         }
@@ -272,7 +278,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
                     let role = $role::start(parts).context(FAILED)?;
                     let (report, inputs) = (role.world.report.clone(), role.world.inputs.clone());
                     tasks.spawn(islands::keep_world(islands, added, inputs.clone()));
-                    let dispatch = Dispatch::new(&mesh, report.clone(), inputs, hands, &tasks);
+                    let dispatch = Dispatch::new(&mesh, report.clone(), inputs, hands, under_way, &tasks);
                     tasks.spawn(dispatch.run(calls, Some(Arc::new(role.clone()))));
                     (report, Door::$door(role))
                 }};
@@ -285,7 +291,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
         }
     };
     if let Some((rules, directory, owners, islands)) = duty {
-        tasks.spawn(steward::serve(steward::Parts {
+        let serving = steward::serve(steward::Parts {
             mesh: mesh.clone(),
             directory,
             district: district_of_duty,
@@ -296,9 +302,16 @@ pub async fn start(setup: Setup) -> Result<Node> {
             calendar,
             lease_ttl_s: setup.membership.lease_ttl_s,
             rules,
-        }));
+            draining: draining.clone(),
+            resign: ends.resign,
+        });
+        let serves = ends.serves;
+        tasks.spawn(async move {
+            serving.await;
+            drop(serves);
+        });
     }
-    Ok(Node { mesh, tasks, estate, metrics, report, door, draining })
+    Ok(Node { mesh, tasks, estate, metrics, report, door, draining, exit })
 }
 
 impl Node {
@@ -312,22 +325,6 @@ impl Node {
             Door::Colosseum(role) => role.world.inputs.send(Input::Inspect(look)).await.is_ok(),
         }
     }
-
-    /// Leaves the mesh in order: takes nobody new, saves and releases what it owns, leaves the directory, stops.
-    pub async fn leave(self) {
-        self.draining.begin();
-        match &self.door {
-            Door::Frontend(frontend) => frontend.sessions.close_all().await,
-            Door::Gateway(gateway) => gateway.shut_down().await,
-            Door::Garden(role) => role.leave().await,
-            Door::Zoo(role) => role.leave().await,
-            Door::Colosseum(role) => role.leave().await,
-        }
-        if tokio::time::timeout(LEAVE_TIMEOUT, self.mesh.leave()).await.is_err() {
-            tracing::warn!(node = %self.mesh.me().node, "could not leave the directory in time; the lease will run out");
-        }
-        self.tasks.stop();
-    }
 }
 
 /// Takes the calls of peers to whoever answers them.
@@ -336,6 +333,8 @@ struct Dispatch<I> {
     report: watch::Receiver<Arc<WorldReport>>,
     world: mpsc::Sender<Input<I>>,
     hands: Arc<Hands>,
+    /// A place for each call that is being answered.
+    under_way: Arc<Semaphore>,
     tasks: Tasks,
 }
 
@@ -345,9 +344,10 @@ impl<I: Send + 'static> Dispatch<I> {
         report: watch::Receiver<Arc<WorldReport>>,
         world: mpsc::Sender<Input<I>>,
         hands: Arc<Hands>,
+        under_way: Arc<Semaphore>,
         tasks: &Tasks,
     ) -> Dispatch<I> {
-        Dispatch { mesh: mesh.clone(), report, world, hands, tasks: tasks.clone() }
+        Dispatch { mesh: mesh.clone(), report, world, hands, under_way, tasks: tasks.clone() }
     }
 
     async fn run(self, mut calls: mpsc::Receiver<IncomingCall>, role: Option<Arc<dyn Answers>>) {
@@ -358,7 +358,7 @@ impl<I: Send + 'static> Dispatch<I> {
                 _ if family == "cells" => drop(self.world.try_send(Input::Call(call))),
                 _ if family == "estate" => {
                     let hands = self.hands.clone();
-                    self.tasks.spawn(async move { hands.answer(call).await });
+                    self.answer(async move { hands.answer(call).await });
                 }
                 _ if call.method == crate::methods::NODE_REPORT.name => {
                     let answer = report::node(&self.mesh, &self.report.borrow());
@@ -370,7 +370,7 @@ impl<I: Send + 'static> Dispatch<I> {
                 }
                 Some(role) if role.takes(family) => {
                     let role = role.clone();
-                    self.tasks.spawn(async move { role.answer(call).await });
+                    self.answer(async move { role.answer(call).await });
                 }
                 _ => {
                     let refusal = mesh::CallRefusal::unknown_method(&call.method);
@@ -378,5 +378,14 @@ impl<I: Send + 'static> Dispatch<I> {
                 }
             }
         }
+    }
+    /// Answers one call, so that whoever leaves knows of it.
+    fn answer(&self, answering: impl Future<Output = ()> + Send + 'static) {
+        // With so many under way one more is not waited for at the end; it is answered all the same.
+        let place = self.under_way.clone().try_acquire_owned().ok();
+        self.tasks.spawn(async move {
+            answering.await;
+            drop(place);
+        });
     }
 }

@@ -1,5 +1,10 @@
 //! The one task of a node that writes its world: it takes inputs, ticks at 20 Hz, and hands out what comes of it.
 //!
+//! Whether the node may act as an owner is asked of its lease before anything is done ([`WorldLoop::mind_the_lease`]), not
+//! learnt from events: a node that wakes from a freeze has lost it before it takes its next input or tick. What it owns is NEVER
+//! published when another may own it: not later than the lease lasts, and, after the node may have been gone from the
+//! directory, not before its rules have confirmed from the documents that what is here is theirs.
+//!
 //! Roles share this loop and bring their [`Rules`]. Inside, everything is synchronous; whatever waits (asking a peer for
 //! keyframes, a login, a save) runs elsewhere and comes back as an [`Input`]. The loop NEVER waits for anything but its
 //! next input or tick.
@@ -18,6 +23,7 @@ use cartographer::geometry::{Block, Cell, IslandId, ObjectId};
 use cartographer::ground::Ground;
 use cartographer::world::{CellFrame, Stats, TickOutput};
 use hdrhistogram::Histogram;
+use mesh::registry::OwnLease;
 use mesh::tasks::Tasks;
 use mesh::{CallRefusal, Event, Incarnation, IncomingCall, Mesh, Method, NodeId};
 use tokio::sync::{mpsc, watch};
@@ -30,6 +36,7 @@ use crate::load::Load;
 use crate::methods::moving::CELLS_GHOSTS;
 use crate::methods::{CELLS_ASK, CELLS_VERIFY, pack, unpack};
 use crate::metrics::Metrics;
+use crate::protocol::codes;
 use topics::Topics;
 
 /// Milliseconds between two ticks: 20 Hz.
@@ -81,7 +88,7 @@ pub trait Rules: Send + 'static {
         let _ = (world, frames);
     }
 
-    /// The node's right to act as an owner is lost or back.
+    /// The node's right to act as an owner is lost or back. Told before the first input or tick for which that is so.
     fn lease(&mut self, world: &mut GameWorld, now_ms: u64, held: bool) {
         let _ = (world, now_ms, held);
     }
@@ -162,6 +169,7 @@ pub fn start<R: Rules>(
     let handle = WorldHandle { inputs: inputs.clone(), report };
     let rules = make(&handle);
     let name = format!("world {}", mesh.me().node);
+    let lease = mesh.lease();
     let looped = WorldLoop {
         world,
         rules,
@@ -178,6 +186,8 @@ pub fn start<R: Rules>(
         inputs: inputs.downgrade(),
         reporter,
         draining,
+        lease,
+        term: None,
     };
     tasks.spawn_thread(&name, move || looped.run(events, receiver))?;
     Ok(handle)
@@ -203,6 +213,9 @@ struct WorldLoop<R: Rules> {
     inputs: mpsc::WeakSender<Input<R::Input>>,
     reporter: watch::Sender<Arc<WorldReport>>,
     draining: Draining,
+    lease: OwnLease,
+    /// The term that the rules know of; `None` within if they know that there is none, without if they were told nothing yet.
+    term: Option<Option<u64>>,
 }
 
 impl<R: Rules> WorldLoop<R> {
@@ -233,8 +246,29 @@ impl<R: Rules> WorldLoop<R> {
         }
     }
 
+    /// Tells the rules of a lease that was lost or came back since this was asked last.
+    fn mind_the_lease(&mut self, now: u64) {
+        let term = self.lease.term();
+        if self.term == Some(term) || planted::is("lease_loss_untold") {
+            return;
+        }
+        let before = self.term.replace(term);
+        if before != Some(None) {
+            self.rules.lease(&mut self.world, now, false);
+        }
+        if term.is_some() {
+            self.rules.lease(&mut self.world, now, true);
+        }
+    }
+
+    /// Whether what is real here may be shown to others.
+    fn may_speak(&self) -> bool {
+        self.lease.speaks() && !self.rules.is_silent()
+    }
+
     fn event(&mut self, event: Event) {
         let now = self.mesh.now_ms();
+        self.mind_the_lease(now);
         if !matches!(event, Event::Frames { .. }) {
             tracing::debug!(node = %self.mesh.me().node, ?event, "the world is told");
         }
@@ -258,8 +292,6 @@ impl<R: Rules> WorldLoop<R> {
                 self.world.peer_gone(now, incarnation.0);
             }
             Event::Lost { from } => self.world.lost(now, from.0),
-            Event::OwnLeaseLost if planted::is("lease_loss_untold") => {}
-            Event::OwnLeaseLost => self.rules.lease(&mut self.world, now, false),
             Event::NameTaken { by } => {
                 tracing::error!(
                     "another living node has the name {} (life {:x}): this one stops",
@@ -268,12 +300,14 @@ impl<R: Rules> WorldLoop<R> {
                 );
                 self.tasks.stop();
             }
-            Event::OwnLeaseBack => self.rules.lease(&mut self.world, now, true),
+            // The lease itself has been asked already.
+            Event::OwnLeaseLost | Event::OwnLeaseBack => {}
         }
     }
 
     fn input(&mut self, input: Input<R::Input>) {
         let now = self.mesh.now_ms();
+        self.mind_the_lease(now);
         match input {
             Input::Role(input) => self.rules.input(&mut self.world, now, input),
             Input::Answered(publisher, cells, Some(frames)) => {
@@ -293,9 +327,10 @@ impl<R: Rules> WorldLoop<R> {
     }
 
     fn answer(&mut self, call: IncomingCall) {
+        let speaks = self.may_speak();
         let answer = match call.method.as_str() {
-            name if self.rules.is_silent() && [CELLS_ASK.name, CELLS_VERIFY.name].contains(&name) => {
-                Err(CallRefusal::new("silent", "this node is about to learn what is still its own"))
+            name if !speaks && [CELLS_ASK.name, CELLS_VERIFY.name].contains(&name) => {
+                Err(CallRefusal::new(codes::UNAVAILABLE, "this node does not know at the moment what it owns"))
             }
             name if name == CELLS_ASK.name => unpack::<Vec<Cell>>(&call.body)
                 .map(|cells| pack(&self.world.answer_ask(&cells).into_iter().map(Part).collect::<Vec<_>>())),
@@ -315,8 +350,12 @@ impl<R: Rules> WorldLoop<R> {
     fn tick(&mut self) {
         let started = Instant::now();
         let now = self.mesh.now_ms();
+        self.mind_the_lease(now);
         let out = self.world.tick(now);
-        self.publish(&out);
+        // Whoever misses these asks for keyframes when it hears of this node again.
+        if self.may_speak() {
+            self.publish(&out);
+        }
         let mut frames = std::mem::take(&mut self.forwards);
         frames.extend(out.forwards.iter().chain(&out.frames).cloned());
         self.look(&out);
@@ -338,9 +377,6 @@ impl<R: Rules> WorldLoop<R> {
 
     /// Publishes the tick's frames: one message per block of cells, the frames inside shared with everybody else.
     fn publish(&mut self, out: &TickOutput) {
-        if self.rules.is_silent() {
-            return;
-        }
         let mut blocks: BTreeMap<Block, Vec<Bytes>> = BTreeMap::new();
         for frame in &out.frames {
             self.metrics.frames_published.inc();

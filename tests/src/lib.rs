@@ -10,5 +10,8 @@ pub mod village;
 pub mod net;
 pub mod processes;
 
+pub mod chaos;
+pub mod freezes;
+
 pub mod couchbase;
 pub mod hammer;

@@ -71,6 +71,18 @@ impl Net {
         run(&["ip", "netns", "exec", &to.namespace, "nft", &rule]);
     }
 
+    /// Ends the cut of what arrives at `to` from `from`.
+    pub fn heal_from(&self, from: usize, to: usize) {
+        let (from, to) = (&self.hosts[from], &self.hosts[to]);
+        let nft = ["ip", "netns", "exec", &to.namespace, "nft"];
+        let list = Command::new(nft[0]).args(&nft[1..]).args(["-a", "list", "chain", "ip", "wm", "in"]).output();
+        let list = list.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        let wanted = format!("ip saddr {} drop # handle ", from.address);
+        for handle in list.lines().filter_map(|line| line.trim().strip_prefix(&wanted)) {
+            run(&[&nft[..], &["delete", "rule", "ip", "wm", "in", "handle", handle.trim()]].concat());
+        }
+    }
+
     /// Ends all cuts of what arrives at `to`.
     pub fn heal(&self, to: usize) {
         run(&["ip", "netns", "exec", &self.hosts[to].namespace, "nft", "flush chain ip wm in"]);

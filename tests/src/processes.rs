@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -45,6 +46,8 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(pids)
+            // Ctrl-C is for the test, which ends its processes in order.
+            .process_group(0)
             .spawn()
             .unwrap_or_else(|e| panic!("could not start {name}: {e}"));
         let pid = wait_for(&format!("the process id of {name}"), || {
@@ -68,9 +71,18 @@ impl Process {
 
     /// Its resident memory, in MiB.
     pub fn memory_mib(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("the process's status");
-        let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("its resident memory");
-        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).expect("a number") / 1024.0
+        self.status_mib("VmRSS:").expect("its resident memory")
+    }
+
+    /// Its resident memory without what is mapped from files, in MiB; `None` if it is gone.
+    pub fn own_memory_mib(&self) -> Option<f64> {
+        self.status_mib("RssAnon:")
+    }
+
+    fn status_mib(&self, field: &str) -> Option<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let line = status.lines().find(|line| line.starts_with(field))?;
+        Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
     }
 
     /// Its open descriptors.
@@ -116,12 +128,18 @@ pub struct RealCluster {
     /// The nodes, by host.
     pub nodes: Vec<Option<Process>>,
     roles: Vec<&'static str>,
+    more: Vec<&'static str>,
     folder: PathBuf,
 }
 
 impl RealCluster {
     /// Starts etcd and a node for each role; the first MUST be the gateway.
     pub fn start(name: &str, roles: &[&'static str]) -> RealCluster {
+        RealCluster::start_with(name, roles, &[])
+    }
+
+    /// The same, with more words on every node's command line.
+    pub fn start_with(name: &str, roles: &[&'static str], more: &[&'static str]) -> RealCluster {
         let folder = std::env::temp_dir().join(format!("wildmesh-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).expect("a folder for logs and data");
@@ -130,6 +148,7 @@ impl RealCluster {
             etcd: None,
             nodes: roles.iter().map(|_| None).collect(),
             roles: roles.to_vec(),
+            more: more.to_vec(),
             folder,
         };
         cluster.start_etcd();
@@ -172,7 +191,8 @@ impl RealCluster {
     pub fn start_node(&mut self, i: usize) {
         let (role, host) = (self.roles[i], self.net.host(i + 1).clone());
         let name = format!("{role}-{i}");
-        self.nodes[i] = Some(self.spawn(&host, role, &name, &name, "store", &["--key", KEY]));
+        self.nodes[i] =
+            Some(self.spawn(&host, role, &name, &name, "store", &[&["--key", KEY][..], &self.more].concat()));
     }
 
     /// Starts a node that is not one of the cluster's, with the same etcd but documents of its own. It logs as `other-`
@@ -216,6 +236,42 @@ impl RealCluster {
             node.signal("KILL");
             wait_for(&format!("the death of {}", node.name), || (!node.alive()).then_some(()));
         }
+    }
+
+    /// Tells a node to leave by SIGTERM, waits until its process has ended, and starts it again. How long it took to leave.
+    ///
+    /// # Panics
+    /// If it does not leave in order, or not within [`PATIENCE`].
+    pub fn replace_node(&mut self, i: usize) -> Duration {
+        let began = Instant::now();
+        if let Some(node) = &self.nodes[i] {
+            node.signal("TERM");
+        }
+        self.until_left(i);
+        let took = began.elapsed();
+        self.start_node(i);
+        took
+    }
+
+    /// Waits until the process of a node that was told to leave has ended in order, and forgets it.
+    ///
+    /// # Panics
+    /// If it does not, or not within [`PATIENCE`].
+    pub fn until_left(&mut self, i: usize) {
+        let Some(node) = self.nodes[i].take() else { return };
+        wait_for(&format!("{} to leave", node.name), || (!node.alive()).then_some(()));
+        let log = self.log_of(&node.name);
+        assert!(log.contains("has left"), "{} did not leave in order:\n{log}", node.name);
+    }
+
+    /// `wildmesh drain` on the host outside: its exit code and what it printed as its result.
+    pub fn drain(&self, node: &str, more: &[&str]) -> (Option<i32>, Value) {
+        let etcd = self.etcd_url();
+        let output = self.outside_command(&[&["drain", node, "--etcd", &etcd, "--json"][..], more].concat()).output();
+        let output = output.expect("wildmesh drain");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let result = text.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or(Value::Null);
+        (output.status.code(), result)
     }
 
     /// The gateway's address.
@@ -297,6 +353,11 @@ impl RealCluster {
         std::fs::read_to_string(self.folder.join(format!("{name}.log"))).unwrap_or_default()
     }
 
+    /// Where the nodes' documents lie, as `--store` wants it.
+    pub fn store(&self) -> String {
+        format!("embedded:{}", self.folder.join("store").display())
+    }
+
     /// Where logs and data are.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -325,6 +386,13 @@ impl Bots {
         std::fs::read_to_string(&self.log).unwrap_or_default().contains(words)
     }
 
+    /// Ends them in good order; their report.
+    pub fn stop(self) -> Value {
+        // What has ended already cannot be told to.
+        let _ = Command::new("kill").args(["-s", "INT", &self.child.0.id().to_string()]).status();
+        self.report()
+    }
+
     /// Waits for their end; their report.
     pub fn report(mut self) -> Value {
         let mut text = String::new();
@@ -349,8 +417,11 @@ pub fn binary() -> PathBuf {
     if let Some(named) = std::env::var_os("WILDMESH_BIN") {
         return named.into();
     }
-    let test = std::env::current_exe().expect("the test's own path");
-    let beside = test.parent().and_then(Path::parent).expect("target/debug/deps").join("wildmesh");
+    let own = std::env::current_exe().expect("the program's own path");
+    // A test lies in target/debug/deps, a program in target/debug.
+    let folder = own.parent().expect("target/debug or target/debug/deps");
+    let folder = if folder.ends_with("deps") { folder.parent().expect("target/debug") } else { folder };
+    let beside = folder.join("wildmesh");
     assert!(
         beside.exists(),
         "{} is missing: cargo build -p wildmesh-nodes makes it, scripts/test does all",

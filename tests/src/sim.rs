@@ -187,7 +187,9 @@ impl Run {
                 Ok(report) => {
                     counts.add_many("left_for_readers", report.repaired);
                     let left = report.findings.iter().filter(|finding| !finding.repaired);
-                    self.outcome.violations.extend(left.take(8).map(|it| format!("audit: {} {:?}: {}", it.key, it.rule, it.text)));
+                    self.outcome
+                        .violations
+                        .extend(left.take(8).map(|it| format!("audit: {} {:?}: {}", it.key, it.rule, it.text)));
                 }
                 Err(e) => self.outcome.violations.push(format!("the audit could not read the store: {e}")),
             }

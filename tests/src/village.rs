@@ -28,15 +28,16 @@ use mesh::tasks::Tasks;
 use mesh::transport::memory::MemoryNetwork;
 use mesh::{NodeId, PeerState, Role};
 use nodes::calendar::Calendar;
+use nodes::election;
 use nodes::frontend;
 use nodes::game::GameWorld;
 use nodes::game::content::Content;
 use nodes::islands::Archipelago;
 use nodes::islands::record::{self, IslandKind, IslandRecord, IslandState};
 use nodes::metrics::Exposition;
+use nodes::steward::WorldRules;
 use nodes::steward::office::Office;
-use nodes::steward::{WorldRules, election};
-use nodes::wiring::{self, Door, Membership, Node, Setup};
+use nodes::wiring::{self, DRAIN_TIMEOUT, Door, Membership, Node, Setup};
 use nodes::world_loop::Inspection;
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
@@ -152,6 +153,8 @@ struct House {
     district: String,
     directory: MemoryClient,
     node: Option<Node>,
+    /// The tasks of a node that empties itself.
+    leaving: Option<Tasks>,
     /// What may befall its way to the store.
     store: Faults,
     frozen: bool,
@@ -239,6 +242,7 @@ impl Village {
             district: district.to_owned(),
             directory: self.directory.client(),
             node: None,
+            leaving: None,
             store: self.store.client().faults(),
             frozen: false,
         };
@@ -308,9 +312,10 @@ impl Village {
         self.doors.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         let house = self.house(name);
         house.frozen = false;
-        if let Some(node) = house.node.take() {
-            node.tasks.freeze(false);
-            node.tasks.stop();
+        let leaving = house.leaving.take();
+        for tasks in house.node.take().map(|node| node.tasks).into_iter().chain(leaving) {
+            tasks.freeze(false);
+            tasks.stop();
         }
     }
 
@@ -319,6 +324,23 @@ impl Village {
     pub fn takes_out(&mut self, name: &str) -> Node {
         self.doors.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         self.house(name).node.take().unwrap_or_else(|| panic!("{name} does not run"))
+    }
+
+    /// Has a node empty itself and leave; done when it is gone. The story goes on beside it (`tokio::join!`).
+    pub fn drains(&mut self, name: &str) -> impl Future<Output = ()> + use<> {
+        let (doors, name) = (self.doors.clone(), name.to_owned());
+        let house = self.house(&name);
+        let node = house.node.take().unwrap_or_else(|| panic!("{name} does not run"));
+        house.leaving = Some(node.tasks.clone());
+        async move {
+            node.drain(DRAIN_TIMEOUT, std::future::pending()).await;
+            doors.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+        }
+    }
+
+    /// Has a node empty itself and leave, and waits until it is gone.
+    pub async fn drain(&mut self, name: &str) {
+        self.drains(name).await;
     }
 
     /// Cuts a node's way to the store, or mends it.
@@ -401,7 +423,7 @@ impl Village {
 
     /// The node that is steward, if there is one.
     pub async fn steward(&self) -> Option<String> {
-        let key = election::key(&District::new(CLUSTER, DISTRICT));
+        let key = election::key(&District::new(CLUSTER, DISTRICT), "steward");
         let entry = self.directory.client().get(&key).await.expect("the directory answers")?;
         serde_json::from_slice::<Office>(&entry.value).ok().map(|office| office.node)
     }

@@ -62,6 +62,14 @@ impl<B: Body> World<B> {
         self.vision.counts.contains_key(&cell)
     }
 
+    /// Whether the node sees the cell and has been told by every publisher that it knows what is there.
+    pub fn knows(&self, cell: Cell) -> bool {
+        let told = |peer: &super::feeds::Peer| {
+            peer.gone_at.is_some() || peer.feeds.get(&cell).is_some_and(|feed| feed.last.is_some())
+        };
+        self.sees(cell) && self.peers.values().all(told)
+    }
+
     /// All cells that the node sees, sorted.
     pub fn seen_cells(&self) -> Vec<Cell> {
         let mut cells: Vec<Cell> = self.vision.counts.keys().copied().collect();

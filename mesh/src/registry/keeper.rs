@@ -156,7 +156,10 @@ impl Keeper {
                 break end;
             }
             match self.hold().await {
-                End::Gone => self.was_gone = true,
+                End::Gone => {
+                    self.setup.lease.end();
+                    self.was_gone = true;
+                }
                 end => break end,
             }
         };
@@ -386,7 +389,7 @@ impl Keeper {
 
     /// Stops acting.
     fn lose(&mut self) {
-        self.setup.lease.end();
+        self.setup.lease.lapse();
         if std::mem::take(&mut self.acting) {
             self.say(RegistryEvent::OwnLeaseLost);
         }

@@ -19,23 +19,47 @@ pub(super) fn usable(ttl: Duration) -> Duration {
 }
 
 /// The own lease, readable from anywhere. Clones share it.
+///
+/// Two questions are answered. May this node *decide* as an owner ([`OwnLease::holds`])? Only while a part of the lease, the
+/// margin, is still left. May what it *says* of what it owns still be heard ([`OwnLease::speaks`])? While the lease surely
+/// lasts, so that the last word of an owner, that all stands still, is said before another may speak.
 #[derive(Clone, Debug)]
 pub struct OwnLease {
     began: Instant,
+    state: Arc<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
     /// Milliseconds after `began`; 0: not held.
-    until_ms: Arc<AtomicU64>,
-    /// Renewals that came when the lease was not held any more.
-    gaps: Arc<AtomicU64>,
+    until_ms: AtomicU64,
+    /// When the lease itself may be over, in milliseconds after `began`; 0: it may be over now.
+    over_ms: AtomicU64,
+    /// How often the node has begun to hold.
+    term: AtomicU64,
 }
 
 impl OwnLease {
     pub(super) fn new() -> OwnLease {
-        OwnLease { began: Instant::now(), until_ms: Arc::default(), gaps: Arc::default() }
+        OwnLease { began: Instant::now(), state: Arc::default() }
     }
 
     /// True if this node may act as an owner at this moment.
     pub fn holds(&self) -> bool {
-        !self.left().is_zero() || (planted::is("freeze_unnoticed") && self.until_ms.load(Ordering::SeqCst) != 0)
+        !self.left().is_zero() || (planted::is("freeze_unnoticed") && self.state.until_ms.load(Ordering::SeqCst) != 0)
+    }
+
+    /// True if nobody can have taken over yet: what this node says of what it owns may be said.
+    pub fn speaks(&self) -> bool {
+        self.holds() || Instant::now() < self.at(&self.state.over_ms)
+    }
+
+    /// The number of the unbroken time for which the lease is held at this moment. Whoever finds another one than before does
+    /// not know that it was held in between: others may have taken over.
+    pub fn term(&self) -> Option<u64> {
+        let term = self.gaps();
+        // A term that begins is counted before it holds: whoever reads in between finds none, and the new one next time.
+        (self.holds() && self.gaps() == term).then_some(term)
     }
 
     /// For how long from now on the node may surely act as an owner.
@@ -47,25 +71,39 @@ impl OwnLease {
     /// as it was, knows that it was held all the time between: others cannot have taken anything over. To be read after
     /// [`OwnLease::holds`].
     pub fn gaps(&self) -> u64 {
-        self.gaps.load(Ordering::SeqCst)
+        self.state.term.load(Ordering::SeqCst)
     }
 
     pub(super) fn until(&self) -> Instant {
-        self.began + Duration::from_millis(self.until_ms.load(Ordering::SeqCst))
+        self.at(&self.state.until_ms)
+    }
+
+    fn at(&self, ms: &AtomicU64) -> Instant {
+        self.began + Duration::from_millis(ms.load(Ordering::SeqCst))
     }
 
     /// Counts anew from a renewal sent at `sent`.
     pub(super) fn renewed(&self, sent: Instant, ttl: Duration) {
+        let since_began = |at: Instant| {
+            let ms = at.saturating_duration_since(self.began).as_millis();
+            u64::try_from(ms).unwrap_or(u64::MAX)
+        };
         if !self.holds() {
-            // Before the lease can be found held again.
-            self.gaps.fetch_add(1, Ordering::SeqCst);
+            self.state.term.fetch_add(1, Ordering::SeqCst);
         }
-        let until = (sent + usable(ttl)).saturating_duration_since(self.began);
-        self.until_ms.store(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        self.state.over_ms.store(since_began(sent + ttl), Ordering::SeqCst);
+        self.state.until_ms.store(since_began(sent + usable(ttl)), Ordering::SeqCst);
     }
 
+    /// The node no longer decides. The lease itself may last.
+    pub(super) fn lapse(&self) {
+        self.state.until_ms.store(0, Ordering::SeqCst);
+    }
+
+    /// The lease is over, or the key is gone: others may take over.
     pub(super) fn end(&self) {
-        self.until_ms.store(0, Ordering::SeqCst);
+        self.lapse();
+        self.state.over_ms.store(0, Ordering::SeqCst);
     }
 }
 
@@ -95,5 +133,40 @@ mod tests {
         assert_eq!(lease.gaps(), 2, "it was");
         lease.end();
         assert!(!lease.holds());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_owned_may_be_spoken_of_as_long_as_the_lease_itself_lasts() {
+        let lease = OwnLease::new();
+        assert!(!lease.speaks());
+        lease.renewed(Instant::now(), Duration::from_secs(5));
+        advance(Duration::from_millis(4999)).await;
+        assert!(!lease.holds() && lease.speaks());
+        lease.lapse();
+        assert!(lease.speaks(), "it has noticed in time");
+        advance(Duration::from_millis(1)).await;
+        assert!(!lease.speaks());
+        lease.renewed(Instant::now(), Duration::from_secs(5));
+        lease.end();
+        assert!(!lease.speaks(), "the key is gone, whatever the clock says");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_term_that_was_broken_is_told_from_one_that_was_not_even_if_nobody_looked_in_between() {
+        let lease = OwnLease::new();
+        assert_eq!(lease.term(), None);
+        let renew = || lease.renewed(Instant::now(), Duration::from_secs(5));
+        renew();
+        let first = lease.term().expect("held");
+        advance(Duration::from_secs(3)).await;
+        renew();
+        assert_eq!(lease.term(), Some(first));
+        advance(Duration::from_secs(4)).await;
+        assert_eq!(lease.term(), None);
+        renew();
+        let second = lease.term().expect("held");
+        lease.end();
+        renew();
+        assert_eq!((second, lease.term()), (first + 1, Some(first + 2)));
     }
 }

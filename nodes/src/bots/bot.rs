@@ -26,6 +26,9 @@ const COMEBACK_DEADLINE: Duration = Duration::from_secs(60);
 /// How often the same frontend is tried before the fallbacks, and the pause after each try.
 const SAME_FRONTEND_TRIES: u32 = 2;
 const TRY_PAUSE: Duration = Duration::from_millis(250);
+/// How often a bot tries all its ways of coming back, and the pause after each time.
+const COME_BACKS: u32 = 100;
+const COME_BACK_PAUSE: Duration = Duration::from_secs(1);
 /// A new welcome further than this from where the bot knew itself counts as a jump.
 const JUMP_UNITS: u32 = 2 * UNITS_PER_TILE as u32;
 
@@ -34,7 +37,11 @@ pub(super) async fn live(shared: Arc<Shared>, index: usize) {
     let joined = Bot::join(&shared, index).await;
     shared.count_tried();
     match joined {
-        Ok(bot) => bot.run().await,
+        Ok(bot) => {
+            shared.event(index, "joined", &bot.player.to_string());
+            bot.run().await;
+            shared.presence().ended(index);
+        }
         Err(error) if shared.stopped() => tracing::debug!(error = error.chain(), "stopped while joining"),
         Err(error) => shared.tally().error(&format!("join_{}", error.kind()), error.chain()),
     }
@@ -56,10 +63,14 @@ struct Bot {
     /// The command that is not answered yet, and when it was sent.
     pending: Option<(u32, Instant)>,
     timing: play::Timing,
+    /// When anything came in last.
+    heard: Instant,
     /// Whether it was where it is to walk at the last round.
     home: bool,
     /// What lives its life, if it does more than walk.
     settler: Option<Settler>,
+    /// It follows a redirect, and has heard nothing since then.
+    silent: Option<Instant>,
 }
 
 /// Why playing ended.
@@ -70,11 +81,26 @@ enum End {
 }
 
 /// How a bot came back.
+#[derive(Clone, Copy, Debug)]
 enum Way {
     Resumed,
     Fallback,
     Rejoined,
     Redirected,
+}
+
+/// A connection taken up again.
+type Back = Result<(Way, Connection, Welcome), ClientError>;
+
+/// Why a connection was lost, in a word.
+fn cause(error: &ClientError) -> String {
+    match error {
+        ClientError::Farewell { code, .. } => code.clone(),
+        // Nothing was said: whoever had us is gone.
+        ClientError::Ended(_) | ClientError::Socket { .. } => "killed".to_owned(),
+        ClientError::Late(_) => "silent".to_owned(),
+        other => other.kind().to_owned(),
+    }
 }
 
 impl Bot {
@@ -121,7 +147,9 @@ impl Bot {
             seq: 0,
             pending: None,
             timing: play::Timing::new(now),
+            heard: now,
             home: false,
+            silent: None,
         };
         bot.settle(welcome, now);
         let offset = bot.walker.below(1000);
@@ -132,6 +160,7 @@ impl Bot {
     /// Everything begins anew with a welcome, but for where the bot wants to go.
     fn settle(&mut self, welcome: Welcome, now: Instant) {
         self.sight = Sight::new();
+        self.heard = now;
         self.player = welcome.player;
         self.motion = welcome.motion;
         self.pending = None;
@@ -165,18 +194,53 @@ impl Bot {
             self.shared.registry().lost(self.player);
             self.shared.tally().report.connected -= 1;
             let back = match end {
-                End::Stopped => return self.connection.close().await,
-                End::Redirected { url, token } => self.follow(&url, &token).await,
-                End::Lost(error) => self.come_back(error).await,
+                End::Stopped => {
+                    self.ended();
+                    return self.connection.close().await;
+                }
+                End::Redirected { url, token } => {
+                    self.silent = Some(self.heard);
+                    // It counts from the last that was heard: whoever moved us may have kept us waiting before it said so.
+                    self.shared.presence().lost(self.index, "redirected", true, lost_at);
+                    self.follow(&url, &token).await
+                }
+                End::Lost(error) => {
+                    let silent = matches!(error, ClientError::Late(_));
+                    self.shared.presence().lost(self.index, &cause(&error), silent, lost_at);
+                    self.come_back(error).await
+                }
             };
-            match back {
+            match self.persist(back).await {
                 Ok((way, connection, welcome)) => self.returned(way, connection, welcome, lost_at),
-                Err(_) if self.shared.stopped() => return,
+                Err(_) if self.shared.stopped() => return self.ended(),
                 Err(error) => {
+                    self.shared.presence().gave_up(self.index, &cause(&error), Instant::now());
                     self.shared.tally().error(&format!("lost_for_good_{}", error.kind()), error.chain());
-                    return;
+                    return self.ended();
                 }
             }
+        }
+    }
+
+    /// Goes on trying to come back: whoever waits for too long is hung, and comes back all the same if it can.
+    async fn persist(&self, mut back: Back) -> Back {
+        for _ in 0..COME_BACKS {
+            match back {
+                Err(ClientError::Farewell { ref code, .. }) if code == codes::REPLACED => break,
+                Err(error) if !self.shared.stopped() => {
+                    self.shared.event(self.index, "still_lost", &error.chain());
+                    sleep(COME_BACK_PAUSE).await;
+                    back = self.come_back(error).await;
+                }
+                _ => break,
+            }
+        }
+        back
+    }
+
+    fn ended(&mut self) {
+        if let Some(settler) = &mut self.settler {
+            settler.ended();
         }
     }
 
@@ -200,12 +264,15 @@ impl Bot {
         }
         tally.report.jumps += u64::from(jumped);
         drop(tally);
+        self.shared.event(self.index, "back", &format!("{} {way:?} {}", gap_us / 1000, connection.url()));
         self.connection = connection;
         self.settle(welcome, now);
     }
 
     async fn follow(&self, url: &str, token: &str) -> Result<(Way, Connection, Welcome), ClientError> {
-        match Connection::open(url, token, HelloKind::Ticket).await {
+        // A passage is a ticket; what a session comes back with begins with an r.
+        let kind = if token.starts_with('r') { HelloKind::Resume } else { HelloKind::Ticket };
+        match Connection::open(url, token, kind).await {
             Ok((connection, welcome)) => Ok((Way::Redirected, connection, welcome)),
             Err(error) => {
                 self.shared.tally().error("redirect", error.chain());

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::presence::Away;
 pub use super::settle::report::SettleReport;
 
 /// The first messages kept of every kind of error.
@@ -32,6 +33,25 @@ impl Percentiles {
         }
         let ms = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
         Self { p50: ms(0.5), p99: ms(0.99) }
+    }
+}
+
+/// How long nothing was heard, in milliseconds; 0 when nothing was measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Gaps {
+    /// Half were shorter.
+    pub p50: f64,
+    /// One in a hundred was longer.
+    pub p99: f64,
+    /// The longest.
+    pub max: f64,
+}
+
+impl Gaps {
+    /// Of a histogram in microseconds.
+    pub fn of(histogram: &Histogram<u64>) -> Self {
+        let Percentiles { p50, p99 } = Percentiles::of(histogram);
+        Self { p50, p99, max: if histogram.is_empty() { 0.0 } else { histogram.max() as f64 / 1000.0 } }
     }
 }
 
@@ -74,6 +94,17 @@ pub struct BotsReport {
     pub gaps: u64,
     /// Everything that went wrong in words, see `error_kinds`.
     pub errors: u64,
+    /// Acts of settlers that were answered with success: they MUST have happened, once.
+    pub acknowledged: u64,
+    /// Times that a settler's account of goods, works and land holds something acknowledged that is not there.
+    pub lost: u64,
+    /// Times that there is more than a settler's account allows.
+    pub doubled: u64,
+    /// Times that a bot could not play for longer than a minute.
+    pub hung: u64,
+    /// How long bots could not play after a loss of connection, by its cause: from the loss (or the last sign of life) to the
+    /// first frame or answer.
+    pub away_ms: BTreeMap<String, Away>,
     /// From a walker's command to a neighbour's receipt of the new motion.
     pub age_ms: Percentiles,
     /// From asking for a session to the welcome.
@@ -133,6 +164,8 @@ pub struct BotsReport {
     pub resume_ms: Percentiles,
     /// From a redirect to the next welcome.
     pub redirect_ms: Percentiles,
+    /// From the last that was heard before a redirect was followed to the first that was heard after the welcome.
+    pub gap_ms: Gaps,
     /// Between a command and its answer.
     pub answer_ms: Percentiles,
     /// By how much clock offsets were off.
@@ -153,6 +186,7 @@ impl BotsReport {
             + self.errors
             + self.wrong_clocks
             + self.players.saturating_sub(self.joined)
+            + self.hung
             + self.settle.as_ref().map_or(0, SettleReport::found)
     }
 }
@@ -171,6 +205,7 @@ pub(super) struct Tally {
     pub(super) join: Histogram<u64>,
     pub(super) resume: Histogram<u64>,
     pub(super) redirect: Histogram<u64>,
+    pub(super) gap: Histogram<u64>,
     pub(super) answer: Histogram<u64>,
     pub(super) clock_error: Histogram<u64>,
     pub(super) own_lag: Histogram<u64>,
@@ -184,6 +219,7 @@ impl Tally {
             join: histogram(),
             resume: histogram(),
             redirect: histogram(),
+            gap: histogram(),
             answer: histogram(),
             clock_error: histogram(),
             own_lag: histogram(),
@@ -214,6 +250,7 @@ impl Tally {
             join_ms: Percentiles::of(&self.join),
             resume_ms: Percentiles::of(&self.resume),
             redirect_ms: Percentiles::of(&self.redirect),
+            gap_ms: Gaps::of(&self.gap),
             answer_ms: Percentiles::of(&self.answer),
             clock_error_ms: Percentiles::of(&self.clock_error),
             own_lag_ms: Percentiles::of(&self.own_lag),
@@ -253,6 +290,7 @@ mod tests {
             |report| report.gaps = 1,
             |report| report.errors = 1,
             |report| report.wrong_clocks = 1,
+            |report| report.hung = 1,
             |report| report.joined = 1,
         ] {
             let mut report = calm.clone();

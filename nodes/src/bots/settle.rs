@@ -1,25 +1,28 @@
 //! Bots that settle: players that live the whole game by what they see, through the client protocol only.
 //!
 //! A [`Settler`] has a stack of goals and asks for one act at a time, each under its operation number; after a lost
-//! connection it asks again under the same number. It checks while it plays: that answers come, that refusals are such as
-//! may happen to an honest player, that its own account of its goods is what the frontend says, and that battles are shown
-//! whole. It is a value: sockets, clocks and requests are its bot's. It NEVER knows more than a player could.
+//! connection it asks again under the same number, on whatever frontend, until it is answered or refused as too old. It checks
+//! while it plays: that answers come, that refusals are such as may happen to an honest player, that its own account of its
+//! goods and works is what the frontend and the gateway say, and that battles are shown whole. It is a value: sockets, clocks
+//! and requests are its bot's. It NEVER knows more than a player could.
 
 pub mod report;
 
 pub(super) mod commons;
 
 mod account;
+mod closing;
 mod eyes;
 mod fight;
 mod goals;
 mod mind;
 mod people;
+pub(super) mod works;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,17 +32,20 @@ use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
 use crate::protocol::{Act, Outcome, ServerMessage, Wares, codes};
-use account::Account;
+use account::{Account, Effect};
 use commons::Commons;
 pub(super) use eyes::Eyes;
 use fight::Battles;
 use goals::{Goal, What};
 use people::People;
+use works::Works;
 
 /// An answer that has not come after so long is a finding, and the act is asked again under its number.
 pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
-/// How often an act is asked in all.
-const ASKS: u32 = 4;
+/// An act is asked again under its number for so long: longer than any frontend takes it, so that it ends with an answer.
+const ASKED_FOR: Duration = Duration::from_secs(6 * 60);
+/// Acts that are remembered for the words of a finding.
+const RECENT: usize = 8;
 /// Steps of planning in one turn.
 const PLANS: usize = 10;
 /// After a refusal that says that others were faster, or the server is busy.
@@ -61,6 +67,7 @@ const EXPECTED: &[&str] = &[
     codes::PARTY,
     codes::FULL,
     codes::DRAINING,
+    codes::FENCED,
     "occupied",
     "owned",
     "outside",
@@ -77,6 +84,9 @@ const EXPECTED: &[&str] = &[
     "overflow",
     "stranger",
 ];
+
+/// Refusals that say nothing about an act which may have happened before.
+const SAYS_NOTHING: &[&str] = &[codes::UNKNOWN, codes::UNAVAILABLE, codes::BUSY, codes::DRAINING, codes::FENCED];
 
 /// What a settler wants done now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +106,11 @@ struct Asked {
     seq: Option<u32>,
     number: u64,
     act: Act,
+    /// What it changes in the bag; `None` if that cannot be known.
+    effect: Option<Effect>,
+    /// On which island, and on which chunk of it.
+    place: commons::ChunkKey,
+    begun: Instant,
     sent: Instant,
     asks: u32,
     /// Not before this.
@@ -129,6 +144,13 @@ pub(super) struct Settler {
     stores: BTreeMap<u64, Wares>,
     people: People,
     battles: Battles,
+    /// The number with which this life of the session begins: what is below was asked for in an earlier one.
+    life: u64,
+    works: Works,
+    /// Its last acts, and what came of them.
+    recent: VecDeque<(u64, &'static str, String)>,
+    /// It finishes what it has begun, and compares its accounts.
+    closing: Option<closing::Closing>,
 }
 
 /// Facilities that are remembered.
@@ -156,14 +178,19 @@ impl Settler {
             stores: BTreeMap::new(),
             people: People::default(),
             battles: Battles::default(),
+            life: 0,
+            works: Works::default(),
+            recent: VecDeque::new(),
+            closing: None,
         }
     }
 
     /// A welcome: what was not answered is asked again under its number; what is carried will be told.
     pub(super) fn welcomed(&mut self, me: u64, island: u32, first_operation: u64) {
         self.me = me;
+        self.life = first_operation;
         self.next_number = self.next_number.max(first_operation);
-        self.account.doubt();
+        self.account.asked(false);
         self.heading = None;
         self.battles.forget();
         if let Some(asked) = &mut self.asked {
@@ -182,10 +209,13 @@ impl Settler {
         if self.rest_until.is_some_and(|until| eyes.now < until) {
             return Wish::Rest;
         }
-        self.check_account(eyes);
+        let agrees = self.check_account(eyes);
         self.battles.overdue(eyes, &self.commons);
-        if let Some(act) = self.account.question(eyes.now) {
+        if let Some(act) = self.account.question() {
             return self.ask(eyes, act);
+        }
+        if self.closing.is_some() {
+            return self.close_turn(eyes, agrees);
         }
         if let Some(battle) = self.battle(eyes) {
             return self.fight(eyes, battle);
@@ -256,7 +286,15 @@ impl Settler {
         let number = self.next_number;
         self.next_number += 1;
         self.commons.report().act(act.op()).asked += 1;
-        self.asked = Some(Asked { seq: None, number, act: act.clone(), sent: eyes.now, asks: 1, again: None });
+        let effect = self.effect(&act, eyes);
+        if let Act::Gift { player, wares } = &act {
+            self.commons.gives(*player, &account::counts(wares));
+        }
+        let (now, (x, y)) = (eyes.now, eyes.chunk());
+        let place = (eyes.island, x, y);
+        let asked =
+            Asked { seq: None, number, act: act.clone(), effect, place, begun: now, sent: now, asks: 1, again: None };
+        self.asked = Some(asked);
         Wish::Act(number, act)
     }
 
@@ -280,9 +318,13 @@ impl Settler {
             return Some(Wish::Rest);
         }
         asked.asks += 1;
-        if asked.asks > ASKS {
-            self.account.doubt();
-            self.asked = None;
+        if eyes.now.saturating_duration_since(asked.begun) > ASKED_FOR {
+            let (me, op, number) = (self.me, asked.act.op(), asked.number);
+            self.commons
+                .report()
+                .finding("never_answered", || format!("player {me}: {op} {number} was never answered"));
+            let asked = self.asked.take()?;
+            self.unresolved(&asked, "never answered", eyes);
             self.give_up();
             return Some(Wish::Rest);
         }
@@ -291,37 +333,83 @@ impl Settler {
         Some(Wish::Act(asked.number, asked.act.clone()))
     }
 
+    /// What was asked under this `seq`, and since when it is wanted.
+    pub(super) fn under_way(&self, seq: u32) -> Option<(&'static str, Instant)> {
+        let asked = self.asked.as_ref().filter(|asked| asked.seq == Some(seq))?;
+        Some((asked.act.op(), asked.begun))
+    }
+
     /// An answer; `false` if it is to nothing that this settler asked.
     pub(super) fn answered(&mut self, seq: u32, outcome: &Outcome, eyes: &Eyes<'_>) -> bool {
         let Some(asked) = self.asked.take_if(|asked| asked.seq == Some(seq)) else { return false };
-        let Asked { number, act, sent, .. } = &asked;
-        self.commons.report().answered_in(eyes.now.saturating_duration_since(*sent));
+        self.commons.report().answered_in(eyes.now.saturating_duration_since(asked.sent));
         match outcome {
-            Outcome::Refused { code, text, .. } => {
-                let retry = code == codes::UNKNOWN || code == codes::UNAVAILABLE || code == codes::BUSY;
-                self.commons.report().refused(act.op(), code);
-                self.judge_refusal(act, code, text);
-                self.rest_until = Some(eyes.now + PAUSE);
-                if code == codes::UNKNOWN {
-                    // It may have happened: only the same number tells.
-                    self.asked = Some(Asked { seq: None, again: Some(eyes.now + 2 * PAUSE), ..asked });
-                    return true;
-                }
-                let act = asked.act;
-                self.refused(&act, code, eyes);
-                if retry {
-                    self.rest_until = Some(eyes.now + 3 * PAUSE);
-                }
-            }
+            Outcome::Refused { code, text, .. } => self.was_refused(asked, code, text, eyes),
             Outcome::Ok { .. } | Outcome::Made { .. } => {
                 let made = if let Outcome::Made { number } = outcome { Some(*number) } else { None };
-                self.commons.report().act(act.op()).done += 1;
-                self.battles.asked(act, *number, eyes.now);
-                let act = asked.act;
-                self.done(&act, made, eyes);
+                self.remember(&asked, "done");
+                let mut report = self.commons.report();
+                report.act(asked.act.op()).done += 1;
+                report.acknowledged += 1;
+                report.acknowledged_again += u64::from(asked.asks > 1);
+                drop(report);
+                self.battles.asked(&asked.act, asked.number, eyes.now);
+                self.done(&asked, made, eyes);
             }
         }
         true
+    }
+
+    fn was_refused(&mut self, asked: Asked, code: &str, text: &str, eyes: &Eyes<'_>) {
+        self.remember(&asked, code);
+        self.commons.report().refused(asked.act.op(), code);
+        self.rest_until = Some(eyes.now + PAUSE);
+        // It may have happened: only the same number tells.
+        let unsure = code == codes::UNKNOWN || asked.asks > 1 && SAYS_NOTHING.contains(&code);
+        if unsure {
+            let again = Some(eyes.now + 2 * PAUSE);
+            self.asked = Some(Asked { seq: None, again, ..asked });
+            return;
+        }
+        let stale = code == codes::STALE && asked.asks > 1;
+        if stale {
+            self.unresolved(&asked, code, eyes);
+            return self.give_up();
+        }
+        self.judge_refusal(&asked.act, code, text);
+        self.account.asked(false);
+        if asked.number < self.life {
+            // In an earlier life it may have happened, whatever stands against it now.
+            self.commons.report().refused_again += 1;
+            self.unresolved(&asked, code, eyes);
+        } else if let Act::Gift { player, wares } = &asked.act {
+            self.commons.gives_not(*player, &account::counts(wares));
+        } else if let Act::Consent { .. } = &asked.act {
+            self.disagrees();
+        }
+        self.refused(&asked.act, code, eyes);
+        if SAYS_NOTHING.contains(&code) {
+            self.rest_until = Some(eyes.now + 3 * PAUSE);
+        }
+    }
+
+    /// Nobody can tell any more whether an act happened: the bag will.
+    fn unresolved(&mut self, asked: &Asked, why: &str, eyes: &Eyes<'_>) {
+        self.commons.report().unresolved(why);
+        self.account.asked(false);
+        match asked.effect.clone() {
+            Some(effect) => self.account.maybe(effect, eyes.now),
+            None => self.account.doubt(),
+        }
+        self.works.unsure(&asked.act, asked.place);
+    }
+
+    fn remember(&mut self, asked: &Asked, what: &str) {
+        if self.recent.len() >= RECENT {
+            self.recent.pop_front();
+        }
+        let asks = if asked.asks > 1 { format!(" asked {} times", asked.asks) } else { String::new() };
+        self.recent.push_back((asked.number, asked.act.op(), format!("{what}{asks}")));
     }
 
     fn judge_refusal(&self, act: &Act, code: &str, text: &str) {
@@ -346,9 +434,15 @@ impl Settler {
                 self.stores.insert(*object, wares.clone());
             }
             ServerMessage::Chat { .. } => self.commons.report().chats_heard += 1,
-            ServerMessage::Note { code, number, .. } => {
-                // Whatever else came or went, the bag tells.
-                self.account.doubt();
+            ServerMessage::Note { code, text, number } => {
+                match code.as_str() {
+                    // From bots: they say so themselves.
+                    "gift" if text.contains(" from player ") => {}
+                    "loot" | "defeated" => self.account.fights(now),
+                    "invite" | "trade" | "experience" | "word" | "island_sinks" => {}
+                    // Whatever else came or went, the bag tells.
+                    _ => self.account.doubt(),
+                }
                 self.people.noted(code, *number);
                 if code == "defeated" || code == "brought_home" {
                     self.goals.clear();

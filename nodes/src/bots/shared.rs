@@ -11,10 +11,11 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use super::frames::FrameCache;
+use super::presence::Presence;
 use super::registry::Registry;
-use super::report::{BotsReport, Tally};
+use super::report::{BotsReport, SettleReport, Tally};
 use super::settle::commons::Commons;
-use super::{Behaviour, BotsConfig, Layout};
+use super::{Behaviour, BotsConfig, Layout, Phase};
 use crate::client::{Gateway, rest::Island};
 
 /// What all bots of a run share.
@@ -26,12 +27,13 @@ pub(super) struct Shared {
     /// Bounds how many join at once.
     pub(super) joining: Semaphore,
     started: Instant,
-    stopped: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
     tried: AtomicUsize,
     ended: AtomicUsize,
     registry: Mutex<Registry>,
     frames: Mutex<FrameCache>,
     tally: Mutex<Tally>,
+    presence: Mutex<Presence>,
     /// What settlers share, if the bots settle.
     pub(super) settle: Option<Arc<Commons>>,
     /// When one of our own timers was last found late, in milliseconds since the start.
@@ -46,9 +48,10 @@ impl Shared {
         config: BotsConfig,
         gateway: Gateway,
         islands: Vec<Island>,
-        stopped: watch::Receiver<bool>,
-    ) -> Self {
-        Self {
+        phase: watch::Receiver<Phase>,
+    ) -> std::io::Result<Self> {
+        let presence = Mutex::new(Presence::new(config.timeline.as_deref())?);
+        Ok(Self {
             joining: Semaphore::new(config.joins_at_once.max(1)),
             late_ms: AtomicU64::new(u64::MAX),
             tally: Mutex::new(Tally::new(config.players)),
@@ -57,12 +60,13 @@ impl Shared {
             gateway,
             islands,
             started: Instant::now(),
-            stopped,
+            phase,
+            presence,
             tried: AtomicUsize::new(0),
             ended: AtomicUsize::new(0),
             registry: Mutex::default(),
             frames: Mutex::default(),
-        }
+        })
     }
 
     pub(super) fn registry(&self) -> MutexGuard<'_, Registry> {
@@ -85,8 +89,39 @@ impl Shared {
         }
     }
 
+    /// The bots are to leave.
     pub(super) fn stopped(&self) -> bool {
-        *self.stopped.borrow()
+        *self.phase.borrow() == Phase::Leave
+    }
+
+    /// The bots are to begin nothing new.
+    pub(super) fn settling_up(&self) -> bool {
+        *self.phase.borrow() == Phase::SettleUp
+    }
+
+    pub(super) fn presence(&self) -> MutexGuard<'_, Presence> {
+        lock(&self.presence)
+    }
+
+    /// Something happened to a bot.
+    pub(super) fn event(&self, bot: usize, event: &str, detail: &str) {
+        self.presence().event(Some(bot), event, detail, Instant::now());
+    }
+
+    /// Looks who has been away for too long, and writes a line of totals.
+    pub(super) fn sweep(&self) {
+        let now = Instant::now();
+        let report = self.report();
+        let mut presence = self.presence();
+        if !self.is_late(now) {
+            presence.sweep(now);
+        }
+        let totals = format!(
+            "connected={} acknowledged={} refused={} lost={} doubled={} hung={}",
+            report.connected, report.acknowledged, report.refused, report.lost, report.doubled, report.hung
+        );
+        presence.event(None, "totals", &totals, now);
+        presence.flush();
     }
 
     /// A bot has joined, or failed to.
@@ -124,7 +159,13 @@ impl Shared {
 
     pub(super) fn report(&self) -> BotsReport {
         let report = self.tally().snapshot(self.started.elapsed().as_secs_f64());
-        BotsReport { settle: self.settle.as_ref().map(|commons| commons.snapshot()), ..report }
+        let settle = self.settle.as_ref().map(|commons| commons.snapshot());
+        let of = |count: fn(&SettleReport) -> u64| settle.as_ref().map_or(0, count);
+        let (acknowledged, lost, doubled) = (of(|it| it.acknowledged), of(|it| it.lost), of(|it| it.doubled));
+        let presence = self.presence();
+        let (hung, away_ms) = (presence.hung(), presence.away_ms());
+        drop(presence);
+        BotsReport { acknowledged, lost, doubled, hung, away_ms, settle, ..report }
     }
 }
 

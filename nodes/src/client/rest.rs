@@ -4,6 +4,8 @@
 //! for. Every call has a deadline. This module NEVER retries by itself, except that [`Gateway::admit`] waits in line and
 //! comes back after a pause that the gateway named, for as long as its caller allows.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -15,15 +17,20 @@ use super::ClientError;
 
 /// No call takes longer.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(30);
+/// The same where another gateway can be asked.
+pub const CALL_DEADLINE_OF_SEVERAL: Duration = Duration::from_secs(10);
 /// How often the place in line is asked for.
 const QUEUE_POLL: Duration = Duration::from_secs(1);
 /// The shortest and longest pause before an unavailable gateway is asked again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
-/// A gateway, by its base address. Clones share their connections.
+/// A gateway, by its base address; or several that serve the same mesh, of which the next is asked when one does not answer.
+/// Clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Gateway {
-    base: String,
+    bases: Arc<[String]>,
+    /// Which one answered last.
+    current: Arc<AtomicUsize>,
     http: reqwest::Client,
 }
 
@@ -79,6 +86,16 @@ pub struct Island {
 pub struct ChunkTiles {
     /// The tiles on which something stands.
     pub tiles: Vec<ChunkTile>,
+    /// The holding to which it belongs.
+    #[serde(default)]
+    pub holding: Option<Holding>,
+}
+
+/// Somebody's land.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Holding {
+    /// The player's object id.
+    pub owner: u64,
 }
 
 /// A tile on which something stands.
@@ -131,26 +148,56 @@ struct ErrorBody {
 }
 
 impl Gateway {
-    /// A gateway at `http://host:port`.
-    pub fn new(base: &str) -> Result<Self, ClientError> {
-        let http = reqwest::Client::builder().timeout(CALL_DEADLINE).build()?;
-        Ok(Self { base: base.trim_end_matches('/').to_owned(), http })
+    /// A gateway at `http://host:port`, or several, separated by commas.
+    pub fn new(bases: &str) -> Result<Self, ClientError> {
+        let bases = bases.split(',').map(|base| base.trim().trim_end_matches('/').to_owned());
+        let bases: Arc<[String]> = bases.filter(|base| !base.is_empty()).collect();
+        if bases.is_empty() {
+            return Err(ClientError::Answer("no address of a gateway".to_owned()));
+        }
+        let deadline = if bases.len() > 1 { CALL_DEADLINE_OF_SEVERAL } else { CALL_DEADLINE };
+        let http = reqwest::Client::builder().timeout(deadline).build()?;
+        Ok(Self { bases, current: Arc::default(), http })
+    }
+
+    /// Asks the gateway that answered last, and the others in turn if it does not answer.
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        request: impl Fn(&reqwest::Client, String) -> reqwest::RequestBuilder,
+    ) -> Result<T, ClientError> {
+        let mut left = self.bases.len();
+        loop {
+            let current = self.current.load(Ordering::Relaxed);
+            let base = &self.bases[current % self.bases.len()];
+            let answered = answer(request(&self.http, format!("{base}{path}"))).await;
+            left -= 1;
+            match answered {
+                Err(ClientError::Http(error)) if left > 0 => {
+                    tracing::debug!(%error, base, "a gateway does not answer: the next one");
+                    // Somebody else may have gone on to the next one already.
+                    let next = current.wrapping_add(1);
+                    let _ = self.current.compare_exchange(current, next, Ordering::Relaxed, Ordering::Relaxed);
+                }
+                answered => return answered,
+            }
+        }
     }
 
     /// Creates an account; `name_taken` is a refusal like any other.
     pub async fn create_account(&self, name: &str, password: &str) -> Result<Account, ClientError> {
-        let request = self.http.post(self.url("/v1/accounts")).json(&json!({ "name": name, "password": password }));
-        answer(request).await
+        let body = json!({ "name": name, "password": password });
+        self.ask("/v1/accounts", |http, url| http.post(url).json(&body)).await
     }
 
     /// The islands of the world.
     pub async fn islands(&self) -> Result<Vec<Island>, ClientError> {
-        answer(self.http.get(self.url("/v1/islands"))).await
+        self.ask("/v1/islands", |http, url| http.get(url)).await
     }
 
     /// What stands on a chunk.
     pub async fn chunk(&self, island: u32, x: u16, y: u16) -> Result<ChunkTiles, ClientError> {
-        answer(self.http.get(self.url(&format!("/v1/islands/{island}/chunks/{x}/{y}")))).await
+        self.ask(&format!("/v1/islands/{island}/chunks/{x}/{y}"), |http, url| http.get(url)).await
     }
 
     /// Opens a session and waits, at most until `deadline`, until it is let in.
@@ -168,7 +215,7 @@ impl Gateway {
         let mut retries = 0;
         let mut pause = PAUSE.0;
         let mut session: SessionAnswer = loop {
-            let refusal = match answer(self.http.post(self.url("/v1/sessions")).json(&body)).await {
+            let refusal = match self.ask("/v1/sessions", |http, url| http.post(url).json(&body)).await {
                 Ok(session) => break session,
                 Err(error) => error,
             };
@@ -185,13 +232,9 @@ impl Gateway {
                 return Err(ClientError::Late("place"));
             }
             sleep(QUEUE_POLL).await;
-            session = answer(self.http.get(self.url(&format!("/v1/sessions/{}", session.session)))).await?;
+            session = self.ask(&format!("/v1/sessions/{}", session.session), |http, url| http.get(url)).await?;
         }
         session.admission(retries)
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.base)
     }
 }
 

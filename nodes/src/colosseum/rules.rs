@@ -2,7 +2,7 @@
 //!
 //! Everything here is synchronous. What waits is handed to keepers and flows; a battle that another node has taken over is
 //! dropped without a word. After a pause in which the lease may have been lost, however short it looks from here, every battle
-//! stands still until its document is found unchanged.
+//! stands still until its document is found unchanged, and nothing is published meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -25,8 +25,8 @@ use crate::protocol::codes;
 use crate::world_loop::{Input, Rules, WorldHandle};
 
 /// How the metrics name blows and reactions, in the order of their numbers.
-const BLOWS: [&str; 4] = ["blow", "guard", "heavy", "flight"];
-const REACTIONS: [&str; 7] = ["struck", "guards", "dodges", "strikes_back", "falls", "gets_away", "held"];
+pub(super) const BLOWS: [&str; 4] = ["blow", "guard", "heavy", "flight"];
+pub(super) const REACTIONS: [&str; 7] = ["struck", "guards", "dodges", "strikes_back", "falls", "gets_away", "held"];
 
 /// A world that was not asked for so long may have slept while its lease ran out, in milliseconds.
 const SLEPT_MS: u64 = 1_000;
@@ -379,6 +379,11 @@ impl Rules for ColosseumRules {
         // Lost and back again, it may have been another's in between.
         self.unsure = true;
         self.wake(now);
+    }
+
+    fn is_silent(&self) -> bool {
+        // Asked before the tick's rules: after a freeze only the lease itself knows.
+        self.unsure || !self.shared.mesh.lease().holds() || self.rooms.values().any(Hosted::still)
     }
 
     fn load(&self, load: &mut Load) {

@@ -1,5 +1,7 @@
 //! `wildmesh bots`: players who check what they are shown.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use super::signals;
@@ -15,6 +17,8 @@ pub async fn run(args: cli::Bots) -> Result<()> {
         behaviour: args.behaviour,
         layout: args.layout,
         seed: args.seed.unwrap_or(1),
+        settle_up: Duration::from_secs(args.settle_up),
+        timeline: args.timeline,
         ..BotsConfig::new(args.gateway)
     };
     let stop = async {
@@ -33,7 +37,8 @@ pub async fn run(args: cli::Bots) -> Result<()> {
 
 fn line(report: &BotsReport) -> String {
     format!(
-        "{:5.0} s  {} of {} in  age p50 {:.0} p99 {:.0} ms  wrong {}  missing {}  gaps {}  errors {}",
+        "{:5.0} s  {} of {} in  age p50 {:.0} p99 {:.0} ms  wrong {}  missing {}  gaps {}  errors {}  acknowledged {}  lost {}  \
+         doubled {}  hung {}",
         report.seconds,
         report.connected,
         report.players,
@@ -42,7 +47,11 @@ fn line(report: &BotsReport) -> String {
         report.wrong_positions,
         report.missing_neighbours,
         report.gaps,
-        report.errors
+        report.errors,
+        report.acknowledged,
+        report.lost,
+        report.doubled,
+        report.hung
     )
 }
 
@@ -95,6 +104,10 @@ fn summary(report: &BotsReport) -> String {
     }
     for (kind, errors) in &report.error_kinds {
         text.push_str(&format!("\n  {kind}: {} times, first: {}", errors.count, errors.first.join("; ")));
+    }
+    for (cause, away) in &report.away_ms {
+        let (count, p50, p99, most) = (away.count, away.p50, away.p99, away.most);
+        text.push_str(&format!("\n  away ({cause}): {count} times, p50 {p50:.0} p99 {p99:.0} most {most:.0} ms"));
     }
     if let Some(settle) = &report.settle {
         text.push('\n');

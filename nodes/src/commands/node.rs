@@ -7,8 +7,9 @@ use anyhow::{Context, Result, bail};
 use mesh::tasks::Tasks;
 use mesh::{NodeId, Role};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
-use super::signals;
+use super::signals::Signals;
 use crate::calendar::Calendar;
 use crate::cli;
 use crate::frontend::shard::Limits;
@@ -19,7 +20,7 @@ use crate::metrics::Exposition;
 use crate::ops;
 use crate::steward::WorldRules;
 use crate::wiring::drivers;
-use crate::wiring::{self, Membership, Setup};
+use crate::wiring::{self, Membership, Node, Setup};
 
 /// The shortest secret that a cluster may have, in bytes.
 const KEY_BYTES_MIN: usize = 8;
@@ -62,6 +63,7 @@ pub async fn run(node: cli::Node) -> Result<()> {
         bail!("--key has {} bytes: a cluster's secret needs at least {KEY_BYTES_MIN}", node.key.len());
     }
     let tasks = Tasks::real();
+    let mut signals = Signals::new().context("could not wait for signals")?;
     let secret = drivers::secret()?;
     let name = node.name.unwrap_or_else(|| format!("{}-{:02x}{:02x}", node.role, secret[0], secret[1]));
     let id = NodeId::new(&name)?;
@@ -115,17 +117,38 @@ pub async fn run(node: cli::Node) -> Result<()> {
     };
     let running = wiring::start(setup).await.with_context(|| format!("could not start {name}"))?;
     if let Some(address) = node.ops {
-        ops::serve(address, running.mesh.clone(), exposition, &tasks).await?;
+        ops::serve(address, running.mesh.clone(), running.draining.clone(), exposition, &tasks).await?;
     }
     tracing::info!(node = name, "started");
+    let why = tokio::select! {
+        () = signals.next() => "a signal".to_owned(),
+        reason = running.ordered_to_leave() => reason,
+        () = tasks.until_stopped() => bail!("{name} has stopped; the log says why"),
+    };
+    tracing::info!(node = name, why, "leaving");
+    leave(running, Duration::from_secs(node.drain_timeout), signals).await
+}
+
+/// Empties the node and leaves. At one more signal it leaves at once, and at the one after that it stops where it stands.
+async fn leave(running: Node, patience: Duration, mut signals: Signals) -> Result<()> {
+    let name = running.mesh.me().node.clone();
+    let (hurry, hurried) = oneshot::channel::<()>();
+    let impatience = async {
+        signals.next().await;
+        // An error means that it is beyond hurrying.
+        let _ = hurry.send(());
+        signals.next().await;
+    };
+    let hurried = async {
+        // An error means that the process ends.
+        let _ = hurried.await;
+    };
     tokio::select! {
-        stopped = signals::stop() => {
-            stopped.context("could not wait for signals")?;
-            tracing::info!(node = name, "leaving");
-            running.leave().await;
+        () = running.drain(patience, hurried) => {
+            tracing::info!(node = %name, "has left");
             Ok(())
         }
-        () = tasks.until_stopped() => bail!("{name} has stopped; the log says why"),
+        () = impatience => bail!("{name} was stopped before it had left; what it held is free when its lease has run out"),
     }
 }
 

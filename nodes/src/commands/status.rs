@@ -109,7 +109,7 @@ fn table(mesh: &Value) -> String {
             "{:<16} {:<10} {:<10} {:>8} {:>9} {:>8} {:>7} {:>7}  {}\n",
             plain(&node["node"]),
             plain(&node["role"]),
-            plain(&node["state"]),
+            if node["load"]["draining"] == true { "draining" } else { plain(&node["state"]) },
             // What a colosseum counts there are battles.
             if node["role"] == "frontend" { number(&node["load"]["players"]) } else { "-".to_owned() },
             us(&report["counters"]["tick_p99_us"]),
@@ -175,6 +175,8 @@ mod tests {
                 "report": { "mesh": { "peers": [{ "node": "garden-1", "state": "suspect", "reason": "one way" }] } } }],
             "disagreements": [{ "kind": "one_way", "text": "zoo-1 does not hear garden-1" }]
         });
+        let drained = json!({ "nodes": [{ "node": "f-1", "state": "up", "load": { "draining": true } }] });
+        assert!(table(&drained).contains("draining"));
         let text = table(&mesh);
         for part in ["zoo-1", "! no answer in time", "! sees garden-1 suspect: one way", "NOT whole", "does not hear"] {
             assert!(text.contains(part), "{part} in\n{text}");

@@ -3,11 +3,12 @@
 //! The nodes are those of `wildmesh node`, put together by the same code; only the directory is in this process, and the
 //! transport too unless `--transport zeromq` is given. Nothing is left running when it ends.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use estate::store::Store;
 use mesh::directory::memory::MemoryDirectory;
 use mesh::tasks::Tasks;
 use mesh::transport::Transport;
@@ -16,13 +17,14 @@ use mesh::{NodeId, Role};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use super::signals;
+use super::signals::Signals;
 use crate::bots::{self, BotsConfig, BotsReport};
 use crate::calendar::Calendar;
 use crate::cli::{Up, Wires};
 use crate::frontend::{Config as FrontendConfig, listener};
+use crate::game::content::Content;
 use crate::gateway::Config as GatewayConfig;
-use crate::islands;
+use crate::islands::{self, Archipelago};
 use crate::metrics::Exposition;
 use crate::steward::WorldRules;
 use crate::wiring::drivers::{self, StoreSpec};
@@ -36,12 +38,13 @@ const SETTLERS_TOLD: u64 = 60;
 
 /// A whole mesh in one process.
 pub struct LocalMesh {
-    /// Its nodes; the gateway is the last.
+    /// Its nodes; the gateway is the last of those it starts with.
     pub nodes: Vec<Node>,
     /// Where the gateway serves.
     pub http: SocketAddr,
     /// The tasks of the directory.
     tasks: Tasks,
+    maker: Maker,
 }
 
 /// How to start a [`LocalMesh`].
@@ -95,6 +98,7 @@ impl LocalConfig {
 
 /// Runs the command.
 pub async fn run(up: Up) -> Result<()> {
+    let mut signals = Signals::new().context("could not wait for signals")?;
     let started = Instant::now();
     let config = LocalConfig {
         frontends: up.frontends,
@@ -135,10 +139,63 @@ pub async fn run(up: Up) -> Result<()> {
             }
         });
     }
-    signals::stop().await.context("could not wait for signals")?;
+    signals.next().await;
     println!("Stopping: players are saved, nodes leave.");
-    mesh.leave().await;
-    Ok(())
+    tokio::select! {
+        () = mesh.leave() => Ok(()),
+        () = signals.next() => bail!("stopped before all had left: what was not saved is as it was saved last"),
+    }
+}
+
+/// What all nodes of a [`LocalMesh`] are made from.
+struct Maker {
+    directory: MemoryDirectory,
+    network: MemoryNetwork,
+    wires: Wires,
+    ip: IpAddr,
+    membership: Membership,
+    store: Arc<dyn Store>,
+    islands: Archipelago,
+    content: Arc<Content>,
+    calendar: Calendar,
+    exposition: Exposition,
+    frontend: FrontendConfig,
+    gateway: GatewayConfig,
+    steward: Option<WorldRules>,
+}
+
+impl Maker {
+    /// Starts one node; clients come in by `door`.
+    async fn start(&self, role: Role, number: u32, door: Option<TcpListener>) -> Result<Node> {
+        let name = format!("{role}-{number}");
+        let (tasks, secret) = (Tasks::real(), drivers::secret()?);
+        let transport: Transport = match self.wires {
+            Wires::Memory => self.network.transport(&name, &tasks),
+            Wires::Zeromq => drivers::zeromq(self.ip, &self.ip.to_string(), wiring::incarnation(&secret), &tasks)?,
+        };
+        let scheme = if role == Role::Gateway { "http" } else { "ws" };
+        let public = door.as_ref().and_then(|d| Some(format!("{scheme}://{}", d.local_addr().ok()?)));
+        let setup = Setup {
+            membership: self.membership.clone(),
+            node: NodeId::new(&name)?,
+            role,
+            directory: Arc::new(self.directory.client()),
+            transport,
+            store: self.store.clone(),
+            islands: self.islands.clone(),
+            tasks,
+            door,
+            public,
+            frontend: self.frontend.clone(),
+            gateway: self.gateway,
+            exposition: self.exposition.clone(),
+            secret,
+            content: self.content.clone(),
+            calendar: self.calendar,
+            steward: self.steward.clone(),
+        };
+        wiring::start(setup).await.with_context(|| format!("could not start {name}"))
+    }
 }
 
 impl LocalMesh {
@@ -151,67 +208,51 @@ impl LocalMesh {
             format!("could not serve at {}: is another program there? Choose another address by --http", config.http)
         })?;
         let http = door.local_addr()?;
-        let directory = MemoryDirectory::start(&tasks, 0);
-        let network = MemoryNetwork::new(0);
         let membership = Membership {
             cluster: "local".to_owned(),
             district: "main".to_owned(),
             key: drivers::secret()?.to_vec(),
             lease_ttl_s: 5,
         };
-        let exposition = Exposition::new();
-        let (content, calendar) = (super::content::open(config.content.as_deref())?, Calendar::real());
-        let mut doors = vec![door];
-        let mut nodes = Vec::new();
-        let mut roles: Vec<(Role, u32)> = Vec::new();
+        let maker = Maker {
+            directory: MemoryDirectory::start(&tasks, 0),
+            network: MemoryNetwork::new(0),
+            wires: config.wires,
+            ip: http.ip(),
+            membership,
+            store,
+            islands,
+            content: super::content::open(config.content.as_deref())?,
+            calendar: Calendar::real(),
+            exposition: Exposition::new(),
+            frontend: config.frontend,
+            gateway: config.gateway,
+            steward: config.steward,
+        };
+        let mut mesh = LocalMesh { nodes: Vec::new(), http, tasks, maker };
         let counts = [
             (Role::Garden, config.gardens),
             (Role::Zoo, config.zoos),
             (Role::Colosseum, config.colosseums),
             (Role::Frontend, config.frontends),
         ];
-        roles.extend(counts.into_iter().flat_map(|(role, count)| (1..=count).map(move |n| (role, n))));
-        roles.push((Role::Gateway, 1));
-        for (role, number) in roles {
-            let name = format!("{role}-{number}");
-            let node = NodeId::new(&name)?;
-            let (tasks, secret) = (Tasks::real(), drivers::secret()?);
-            let transport: Transport = match config.wires {
-                Wires::Memory => network.transport(&name, &tasks),
-                Wires::Zeromq => {
-                    let life = wiring::incarnation(&secret);
-                    drivers::zeromq(http.ip(), &http.ip().to_string(), life, &tasks)?
-                }
-            };
-            let door = match role {
-                Role::Frontend => Some(listener::bind(SocketAddr::new(http.ip(), 0))?),
-                Role::Gateway => doors.pop(),
-                _ => None,
-            };
-            let scheme = if role == Role::Gateway { "http" } else { "ws" };
-            let public = door.as_ref().and_then(|d| Some(format!("{scheme}://{}", d.local_addr().ok()?)));
-            let setup = Setup {
-                membership: membership.clone(),
-                node,
-                role,
-                directory: Arc::new(directory.client()),
-                transport,
-                store: store.clone(),
-                islands: islands.clone(),
-                tasks,
-                door,
-                public,
-                frontend: config.frontend.clone(),
-                gateway: config.gateway,
-                exposition: exposition.clone(),
-                secret,
-                content: content.clone(),
-                calendar,
-                steward: config.steward.clone(),
-            };
-            nodes.push(wiring::start(setup).await.with_context(|| format!("could not start {name}"))?);
+        for (role, number) in counts.into_iter().flat_map(|(role, count)| (1..=count).map(move |n| (role, n))) {
+            mesh.add(role, number).await?;
         }
-        Ok(LocalMesh { nodes, http, tasks })
+        let gateway = mesh.maker.start(Role::Gateway, 1, Some(door)).await?;
+        mesh.nodes.push(gateway);
+        Ok(mesh)
+    }
+
+    /// Starts one more node that is no gateway.
+    pub async fn add(&mut self, role: Role, number: u32) -> Result<()> {
+        let door = match role {
+            Role::Frontend => Some(listener::bind(SocketAddr::new(self.maker.ip, 0))?),
+            _ => None,
+        };
+        let node = self.maker.start(role, number, door).await?;
+        self.nodes.push(node);
+        Ok(())
     }
 
     /// Waits until every node is connected with every other.
@@ -232,8 +273,9 @@ impl LocalMesh {
             .with_context(|| format!("the nodes have not all found each other within {} s", READY_TIMEOUT.as_secs()))?
     }
 
-    /// Players are saved, nodes leave; the gateway last.
+    /// Players are saved, nodes leave; the gateway last. Nobody is moved: there is nowhere to go.
     pub async fn leave(self) {
+        self.nodes.iter().for_each(|node| node.draining.begin());
         for node in self.nodes {
             node.leave().await;
         }

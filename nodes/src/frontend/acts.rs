@@ -13,6 +13,7 @@ mod answers;
 mod battle;
 mod chat;
 mod craft;
+mod earlier;
 mod garden;
 mod gift;
 mod party;

@@ -220,6 +220,22 @@ impl Drop for Home {
     }
 }
 
+/// Counts a document that is kept.
+struct Kept(Arc<Shared>);
+
+impl Kept {
+    fn new(shared: &Arc<Shared>) -> Kept {
+        shared.keeping.fetch_add(1, Ordering::AcqRel);
+        Kept(shared.clone())
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.keeping.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 async fn keep(
     mut home: Home,
     world: WorldHandle<FrontInput>,
@@ -228,6 +244,7 @@ async fn keep(
     mut leaving: oneshot::Receiver<Leaving>,
 ) {
     let shared = home.shared.clone();
+    let _kept = Kept::new(&shared);
     let store = shared.store();
     home.visit();
     let leaving = loop {

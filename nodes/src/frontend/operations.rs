@@ -142,6 +142,11 @@ impl Operations {
         self.notes.front().map_or(0, |(noted_ms, _)| now_ms.saturating_sub(*noted_ms))
     }
 
+    /// How many are under way.
+    pub fn under_way(&self) -> usize {
+        self.under_way
+    }
+
     /// True if the number is of this session: then this knows all that became of it.
     pub fn is_fresh(&self, number: u64) -> bool {
         number >= self.claim.0

@@ -12,6 +12,7 @@ mod show;
 mod fighting;
 mod health;
 mod hearing;
+pub mod moving;
 mod sailing;
 mod travel;
 
@@ -42,6 +43,7 @@ use crate::protocol::{self, Command, TradeState, codes};
 use crate::world_loop::{Input, Rules, TICK_MS};
 use fighting::Fights;
 pub(super) use fighting::UNKNOWN;
+use moving::{MoveInput, Moves};
 
 /// How long a player without a client stays in the world, waiting for it to come back, in milliseconds.
 pub const LINGER_MS: u64 = 30_000;
@@ -153,6 +155,8 @@ pub enum FrontInput {
     },
     /// A player that has left is released: the last words to the client that was its own.
     Parted(ClientId, Wire),
+    /// Somebody goes to another frontend, or comes from one.
+    Moving(MoveInput),
     /// Everybody must go: the node leaves. Told what each keeper will tell when its document is released.
     CloseAll(oneshot::Sender<Vec<oneshot::Receiver<()>>>),
 }
@@ -237,6 +241,8 @@ pub(super) struct Player {
     party: u64,
     /// The battle that it was last freed from.
     freed: u64,
+    /// Since when it is here, in milliseconds of the node's clock.
+    since_ms: u64,
 }
 
 /// The rules of a frontend.
@@ -273,6 +279,8 @@ pub struct Players {
     /// The cells that players see, and whether that has changed since it was told.
     sees: (BTreeSet<Cell>, bool),
     watches: watch::Sender<Arc<BTreeSet<Cell>>>,
+    /// Who goes to other frontends, and comes from them.
+    moves: Moves,
 }
 
 impl Players {
@@ -304,6 +312,7 @@ impl Players {
             parties: BTreeMap::new(),
             sees: (BTreeSet::new(), false),
             watches,
+            moves: Moves::default(),
         }
     }
 
@@ -399,7 +408,9 @@ impl Rules for Players {
             }
             FrontInput::Depart { player, url, token, done } => self.depart(world, now, player, (url, token), done),
             FrontInput::Parted(client, last) => self.shards.order(client, Order::Close(Some(last))),
+            FrontInput::Moving(input) => self.moving(world, now, input),
             FrontInput::CloseAll(reply) => {
+                self.end_moves(world, now);
                 let mut ids: Vec<ObjectId> = self.players.keys().copied().collect();
                 ids.sort_unstable();
                 let released = ids.into_iter().map(|id| {
@@ -437,6 +448,7 @@ impl Rules for Players {
                 player.keeper.check();
             }
         }
+        self.look_at_moves(world, now, &out.fenced);
         self.show(world, out);
         self.show_bags(world);
         self.look_out(out);

@@ -283,12 +283,9 @@ impl Room {
     }
 
     fn join(&mut self, fighter: Fighter, life: u64, now: u64, effects: &mut Vec<Effect>) -> Result<(), Refused> {
-        if self.over {
-            return Err(Refused::Missing);
-        }
         if let Some(member) = self.members.iter_mut().find(|member| member.id() == fighter.object) {
             if !member.stands() && (&member.fighter.node, member.life) == (&fighter.node, life) {
-                return Err(Refused::Busy);
+                return Err(if self.over { Refused::Missing } else { Refused::Busy });
             }
             // It comes back, from wherever its owner is now, with the wounds that it has here. Who has fallen or left
             // meanwhile is given back to its new owner.
@@ -296,6 +293,9 @@ impl Room {
             (member.fighter.node, member.life, member.away_ms) = (fighter.node, life, None);
             effects.push(Effect::Told { node: member.fighter.node.clone(), object: fighter.object, health });
             return Ok(());
+        }
+        if self.over {
+            return Err(Refused::Missing);
         }
         if fighter.health == 0 {
             return Err(Refused::Defeated);

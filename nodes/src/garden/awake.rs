@@ -5,6 +5,8 @@
 //! difference is handled when players or gardens come and go. What is not shown in time is shown later: NEVER is anything
 //! decided by it.
 
+mod passing;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
@@ -52,12 +54,12 @@ pub(super) enum Wish {
         /// Told when what was read is on its way to the world; dropped if this garden does not show the chunk.
         shown: Option<oneshot::Sender<()>>,
     },
-    /// That what this life of a garden shows be shown here, as far as it is ours then, and under higher epochs than this.
-    Leaves {
-        /// Whose.
-        life: Incarnation,
+    /// That what another garden shows be shown here, as far as it is ours, and under higher epochs than this.
+    Outrank {
         /// The highest of its epochs.
         epoch: u64,
+        /// Its life, if it leaves.
+        leaver: Option<Incarnation>,
     },
     /// That no more land be woken, because this garden leaves. Told which chunks it shows.
     Leave(oneshot::Sender<Vec<Chunk>>),
@@ -79,6 +81,8 @@ struct Woken {
     read: Option<Instant>,
     deed: bool,
     shows: bool,
+    /// Another garden is being asked to show it.
+    passed: bool,
     /// Who waits for the reading under way, and for the one after it.
     waiting: Vec<oneshot::Sender<()>>,
     next: Vec<oneshot::Sender<()>>,
@@ -103,6 +107,9 @@ struct Awake {
     queue: VecDeque<Chunk>,
     reading: FuturesUnordered<Flow<(Chunk, Result<Read, TransactionError>)>>,
     restoring: FuturesUnordered<Flow<(Chunk, ObjectId)>>,
+    passing: FuturesUnordered<Flow<(Vec<Chunk>, bool)>>,
+    /// Some of what was offered to others was not taken.
+    untaken: bool,
     /// What is being put back.
     restored: BTreeSet<ObjectId>,
     gauge: IntGauge,
@@ -134,6 +141,8 @@ pub(super) async fn run(
         queue: VecDeque::new(),
         reading: FuturesUnordered::new(),
         restoring: FuturesUnordered::new(),
+        passing: FuturesUnordered::new(),
+        untaken: false,
         restored: BTreeSet::new(),
         gauge,
     };
@@ -157,7 +166,7 @@ pub(super) async fn run(
                     awake.wished(chunk, shown);
                     true
                 }
-                Wish::Leaves { life, epoch } => awake.leaves(life, epoch).await,
+                Wish::Outrank { epoch, leaver } => awake.outranks(epoch, leaver).await,
                 Wish::Leave(reply) => {
                     awake.leaves = true;
                     let shown = awake.chunks.iter().filter(|(_, woken)| woken.shows).map(|(chunk, _)| *chunk);
@@ -172,9 +181,10 @@ pub(super) async fn run(
                 awake.wished(chunk, None);
                 true
             }
+            Some((chunks, taken)) = awake.passing.next(), if !awake.passing.is_empty() => awake.passed(chunks, taken).await,
             _ = beat.tick() => {
                 awake.beat();
-                true
+                awake.offer().await
             }
         };
         if !goes_on {
@@ -228,18 +238,12 @@ impl Awake {
         gardens
     }
 
-    /// Another garden has said that it leaves. False if the world is gone.
-    async fn leaves(&mut self, life: Incarnation, epoch: u64) -> bool {
-        self.leavers.insert(life);
-        self.floor = self.floor.max(epoch);
-        self.peers_changed().await
-    }
-
     /// Looks at every chunk that is seen, or awake.
     async fn consider_all(&mut self) -> bool {
         let cells = self.cells.clone();
         cells.iter().flat_map(|cell| chunks_of(*cell)).for_each(|chunk| self.wake(chunk));
         let lost = self.chunks.keys().filter(|chunk| !self.is_ours(**chunk)).copied().collect();
+        let lost = self.pass_on(lost);
         self.sleep(lost).await
     }
 

@@ -135,6 +135,11 @@ impl GardenRules {
 
     fn put(&mut self, world: &mut GameWorld, now_ms: u64, chunk: Chunk, (now_s, floor): (u64, u64), actor: Actor) {
         let Actor { id, place, now, later } = actor;
+        if let Some(epoch) = world.get(id).map(|real| real.epoch().0).filter(|epoch| *epoch <= floor) {
+            // Another garden has shown it meanwhile: it is shown anew, over that.
+            world.remove(now_ms, id);
+            self.gone.insert(id, (epoch, now_ms));
+        }
         let there = world.get(id).map(|real| (real.island(), real.place(now_ms)));
         match there {
             Some(at) => {

@@ -55,7 +55,7 @@ struct Check {
 #[derive(Debug, Default)]
 pub struct LastReadiness(Mutex<Option<(Instant, Readiness)>>);
 
-/// `GET /health`: the process lives and answers.
+/// `GET /health`: the process lives and answers, and whether it is about to go.
 pub async fn health(State(app): State<Arc<App>>) -> Response {
     #[derive(Serialize)]
     struct Health<'a> {
@@ -65,7 +65,8 @@ pub async fn health(State(app): State<Arc<App>>) -> Response {
         uptime_ms: u64,
     }
     let me = app.mesh.me();
-    let health = Health { status: "alive", node: me.node.as_str(), version: &me.version, uptime_ms: app.mesh.now_ms() };
+    let status = if app.stopping() { "draining" } else { "alive" };
+    let health = Health { status, node: me.node.as_str(), version: &me.version, uptime_ms: app.mesh.now_ms() };
     fresh(Json(health).into_response())
 }
 
@@ -84,7 +85,7 @@ pub async fn ready(State(app): State<Arc<App>>) -> Response {
     drop(last);
     if app.stopping() {
         readiness.ready = false;
-        readiness.checks.push(Check { name: "gateway", ok: false, detail: "shutting down".to_owned() });
+        readiness.checks.push(Check { name: "gateway", ok: false, detail: "draining".to_owned() });
     }
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     fresh((status, Json(readiness)).into_response())

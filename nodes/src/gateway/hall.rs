@@ -13,11 +13,11 @@ use mesh::{CallError, NodeId, PeerState, Role};
 use serde_json::Map;
 
 use super::App;
-use super::choose::{self, Arrival, Candidate};
 use super::edge::REQUEST_TIMEOUT;
 use super::queue::Waiting;
 use super::queue::doorkeeper::{Frontends, Refused};
 use super::session::{FrontendAddress, SessionDocument};
+use crate::choose::{self, Arrival, Candidate};
 use crate::load::{Load, block_mark};
 use crate::methods::{OpenSession, SESSION_OPEN, SessionOffer, pack, unpack};
 

@@ -43,7 +43,19 @@ pub struct Moved {
     pub walks: Option<((i32, i32), i32)>,
     /// The battle in which it is; 0 if it is in none.
     pub battle: u64,
+    /// When it was where its document says, on the caller's clock.
+    #[serde(default)]
+    pub at_ms: u64,
+    /// Its open trades, by their numbers on the wire; at most [`TRADES`] are looked at.
+    #[serde(default)]
+    pub trades: Vec<u64>,
+    /// Whether a client of its is about to be sent after it.
+    #[serde(default)]
+    pub followed: bool,
 }
+
+/// Open trades that come over with a player, at most.
+pub const TRADES: usize = 64;
 
 /// Where a player is now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -25,6 +25,7 @@ use super::pauses::Pauses;
 use super::planner::{Planner, Seen, Situation, Template, What, end_of_life};
 use super::{WorldRules, clearing};
 use crate::calendar::Calendar;
+use crate::draining::Draining;
 use crate::election::{self, Term};
 use crate::game::grounds::Terrains;
 use crate::islands::Archipelago;
@@ -79,20 +80,34 @@ pub struct Parts {
     pub lease_ttl_s: u32,
     /// How it looks after the islands.
     pub rules: WorldRules,
+    /// Whether this node is being emptied: then it does not stand for election.
+    pub draining: Draining,
+    /// True once it is to give the duty up for good.
+    pub resign: watch::Receiver<bool>,
 }
 
-/// Stands for election, and does the duty whenever it is won. Ends with the node.
+/// Stands for election, and does the duty whenever it is won. Ends with the node, or when it is to resign: then the key is
+/// given up, so that another wins without waiting for its lease.
 pub async fn serve(parts: Parts) {
     if parts.mesh.registered().await.is_err() {
         return;
     }
+    let mut resign = parts.resign.clone();
     let spread = Duration::from_millis(parts.mesh.me().incarnation.0 % SPREAD_MS);
     let key = election::key(&parts.district, "steward");
     let mut duty = Duty::new(parts);
     loop {
-        election::vacancy(&*duty.parts.directory, &key, STAND_EVERY).await;
-        sleep(STAND_PAUSE + spread).await;
-        if !duty.parts.mesh.lease().holds() {
+        tokio::select! {
+            biased;
+            () = resigned(&mut resign) => return,
+            () = election::vacancy(&*duty.parts.directory, &key, STAND_EVERY) => {}
+        }
+        tokio::select! {
+            biased;
+            () = resigned(&mut resign) => return,
+            () = sleep(STAND_PAUSE + spread) => {}
+        }
+        if !duty.parts.mesh.lease().holds() || duty.parts.draining.has_begun() {
             continue;
         }
         duty.office.since_s = duty.parts.calendar.now_s();
@@ -102,6 +117,7 @@ pub async fn serve(parts: Parts) {
                 tracing::info!(node = %duty.parts.mesh.me().node, "is the steward now");
                 // What is done when the term ends is dropped where it waits: all of it can be taken up by another.
                 tokio::select! {
+                    () = resigned(&mut resign) => {}
                     () = term.keep() => {}
                     () = duty.hold(&term) => {}
                 }
@@ -111,6 +127,13 @@ pub async fn serve(parts: Parts) {
             Ok(None) => {}
             Err(error) => tracing::debug!(%error, "could not stand for steward"),
         }
+    }
+}
+
+async fn resigned(resign: &mut watch::Receiver<bool>) {
+    // Without anybody who could ask for it, it NEVER is.
+    if resign.wait_for(|resign| *resign).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use super::duty::{Duty, Parts};
 use super::{WorldRules, book};
 use crate::calendar::Calendar;
+use crate::draining::Draining;
 use crate::election;
 use crate::game::grounds::Terrains;
 use crate::islands::record::{self, IslandKind, IslandState};
@@ -93,7 +94,20 @@ impl Stage {
         let estate = Arc::new(Transactions::new(Arc::new(self.store.client()), kinds, owners.clone(), life));
         let report = watch::channel(Arc::default()).1;
         let (district, calendar) = (self.district.clone(), self.calendar);
-        Parts { mesh, directory, district, estate, owners, islands, report, calendar, lease_ttl_s: 5, rules }
+        Parts {
+            mesh,
+            directory,
+            district,
+            estate,
+            owners,
+            islands,
+            report,
+            calendar,
+            lease_ttl_s: 5,
+            rules,
+            draining: Draining::default(),
+            resign: watch::channel(false).1,
+        }
     }
 
     /// An archipelago that follows the directory.
@@ -206,7 +220,7 @@ async fn when_the_steward_dies_another_goes_on_with_the_same_islands() {
 #[tokio::test(start_paused = true)]
 async fn a_steward_that_dies_is_followed_within_its_lease_and_two_seconds() {
     let stage = Stage::new();
-    let key = election::key(&stage.district);
+    let key = election::key(&stage.district, "steward");
     let client = stage.directory.client();
     let steward = async || {
         let entry = client.get(&key).await.expect("answered")?;

@@ -3,9 +3,12 @@
 use cartographer::geometry::{Epoch, ObjectId, Place};
 use cartographer::ground::Plain;
 use cartographer::world::{Ask, WorldConfig};
-use mesh::directory::memory::MemoryDirectory;
+use mesh::directory::memory::{Cut, MemoryClient, MemoryDirectory};
 use mesh::transport::memory::MemoryNetwork;
 use mesh::{NodeRecord, Role};
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration as Time;
 
 use super::*;
 use crate::game::Body;
@@ -68,6 +71,11 @@ fn crossing() -> (GameWorld, Vec<CellFrame>) {
 
 /// A node alone in its district. It has no part in the events, which the test makes itself.
 fn alone(tasks: &Tasks) -> Mesh {
+    in_directory(MemoryDirectory::start(tasks, 1).client(), tasks)
+}
+
+/// The same, with its own way to the directory.
+fn in_directory(directory: MemoryClient, tasks: &Tasks) -> Mesh {
     let transport = MemoryNetwork::new(1).transport("zoo-1", tasks);
     let record = NodeRecord {
         node: NodeId::new("zoo-1").expect("a name"),
@@ -81,8 +89,7 @@ fn alone(tasks: &Tasks) -> Mesh {
     };
     let (cluster, district) = ("test".to_owned(), "test".to_owned());
     let config = mesh::Config { cluster, district, key: b"key".to_vec(), record, seed: 1, lease_ttl_s: 5 };
-    let directory = MemoryDirectory::start(tasks, 1);
-    mesh::start(config, transport, Arc::new(directory.client()), tasks).0
+    mesh::start(config, transport, Arc::new(directory), tasks).0
 }
 
 #[tokio::test(start_paused = true)]
@@ -112,4 +119,138 @@ async fn all_that_a_peer_has_said_is_applied_before_the_tick_that_is_due() {
     let (forwarded, seen_in) = told.recv().await.expect("it ticks");
     assert_eq!((forwarded, seen_in), (cells, Some(entered)));
     tasks.stop();
+}
+
+/// What rules were told of their lease, and ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Lease(bool),
+    Tick,
+}
+
+/// Rules whose object never rests, so that every tick has a frame of their own.
+struct Owning {
+    told: mpsc::UnboundedSender<Told>,
+    confirmed: Arc<AtomicBool>,
+    turns: u16,
+    /// Kept, or the loop would take the hub for gone.
+    _hub: mpsc::Sender<Event>,
+}
+
+impl Rules for Owning {
+    type Input = ();
+
+    fn input(&mut self, _: &mut GameWorld, _: u64, (): ()) {}
+
+    fn ticked(&mut self, world: &mut GameWorld, now: u64, _: &TickOutput, _: Vec<CellFrame>) {
+        self.turns += 1;
+        let turned = Player { hue: self.turns % 360, ..Player::default() };
+        world.change(now, WALKER, |body| *body = Body::Player(turned));
+        // An error means that the test is over.
+        let _ = self.told.send(Told::Tick);
+    }
+
+    fn lease(&mut self, _: &mut GameWorld, _: u64, held: bool) {
+        let _ = self.told.send(Told::Lease(held));
+    }
+
+    fn is_silent(&self) -> bool {
+        !self.confirmed.load(Ordering::SeqCst)
+    }
+}
+
+/// A node with a restless object, its frames counted, and what its rules are told.
+async fn restless(
+    tasks: &Tasks,
+    directory: MemoryClient,
+) -> (Mesh, Arc<Metrics>, Arc<AtomicBool>, mpsc::UnboundedReceiver<Told>, WorldHandle<()>) {
+    let mesh = in_directory(directory, tasks);
+    let mut world = world(1);
+    spawn(&mut world, WALKER, tile(40, 40), false);
+    let (telling, mut told) = mpsc::unbounded_channel();
+    let (confirmed, metrics) = (Arc::new(AtomicBool::new(true)), Metrics::new("zoo-1", "zoo"));
+    // No event ever comes: what the loop knows of its lease it has asked.
+    let (hub, events) = mpsc::channel(1);
+    let rules = Owning { told: telling, confirmed: confirmed.clone(), turns: 0, _hub: hub };
+    let handle = start(world, mesh.clone(), events, metrics.clone(), Draining::default(), tasks, |_| rules);
+    let handle = handle.expect("started");
+    until(&mut told, Told::Lease(true)).await;
+    assert!(mesh.lease().holds());
+    until_published(&metrics, 0.0, &mut told).await;
+    (mesh, metrics, confirmed, told, handle)
+}
+
+/// Waits for a word; what came before it.
+async fn until(told: &mut mpsc::UnboundedReceiver<Told>, wanted: Told) -> Vec<Told> {
+    let mut before = Vec::new();
+    loop {
+        match told.recv().await.expect("the loop runs") {
+            word if word == wanted => return before,
+            word => before.push(word),
+        }
+    }
+}
+
+fn published(metrics: &Metrics) -> f64 {
+    metrics.frames_published.get() as f64
+}
+
+/// Waits until more frames than this are published, for at most some ticks.
+async fn until_published(metrics: &Metrics, more_than: f64, told: &mut mpsc::UnboundedReceiver<Told>) {
+    for _ in 0..20 {
+        if published(metrics) > more_than {
+            return;
+        }
+        until(told, Told::Tick).await;
+    }
+    panic!("nothing is published");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_wakes_from_a_freeze_beyond_its_lease_is_told_first_and_is_silent_until_it_knows_what_it_owns() {
+    let (ground, tasks) = (Tasks::simulated(), Tasks::simulated());
+    let directory = MemoryDirectory::start(&ground, 1);
+    let (mesh, metrics, confirmed, mut told, _world) = restless(&tasks, directory.client()).await;
+    tasks.freeze(true);
+    tokio::time::sleep(Time::from_secs(10)).await;
+    assert!(directory.peek("/wildmesh/test/test/nodes").is_empty(), "it is gone for all");
+    while told.try_recv().is_ok() {}
+    let before = published(&metrics);
+    confirmed.store(false, Ordering::SeqCst);
+    tasks.freeze(false);
+    assert_eq!(until(&mut told, Told::Tick).await, [Told::Lease(false)], "before its first tick");
+    until(&mut told, Told::Lease(true)).await;
+    for _ in 0..20 {
+        until(&mut told, Told::Tick).await;
+    }
+    assert!(mesh.lease().holds());
+    assert_eq!(published(&metrics), before, "others may own it");
+    confirmed.store(true, Ordering::SeqCst);
+    until_published(&metrics, before, &mut told).await;
+    (tasks.stop(), ground.stop());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_loses_its_lease_in_time_says_its_last_word_and_then_nothing() {
+    let (ground, tasks) = (Tasks::simulated(), Tasks::simulated());
+    let directory = MemoryDirectory::start(&ground, 1);
+    let client = directory.client();
+    let (mesh, metrics, _, mut told, _world) = restless(&tasks, client.clone()).await;
+    client.cut(Cut::Silent);
+    until(&mut told, Told::Lease(false)).await;
+    let before = published(&metrics);
+    until_published(&metrics, before, &mut told).await;
+    assert!(!mesh.lease().holds() && mesh.lease().speaks(), "within the lease, though it decides nothing more");
+    while !directory.peek("/wildmesh/test/test/nodes").is_empty() {
+        until(&mut told, Told::Tick).await;
+    }
+    let last = published(&metrics);
+    for _ in 0..40 {
+        until(&mut told, Told::Tick).await;
+    }
+    assert_eq!(published(&metrics), last, "others may have taken over");
+    client.heal();
+    until(&mut told, Told::Lease(true)).await;
+    until_published(&metrics, last, &mut told).await;
+    (tasks.stop(), ground.stop());
 }

@@ -240,10 +240,15 @@ impl Dens {
     /// at_s]…], "battles": [[index, battle]…], "epoch"}`, shares in percent; `epoch` is that under which it is saved.
     pub fn state(&self, world: &GameWorld, minds: &Minds, at: Moment, id: HabitatId) -> Map<String, Value> {
         let Some(den) = self.dens.get(&id) else { return Map::new() };
-        let (mut animals, mut battles) = (Vec::new(), Vec::new());
+        let (mut animals, mut battles, mut fallen) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..den.size(id) {
             let object = den.animal(id, index);
             if let (Some(real), Some(drives)) = (world.get(object), minds.drives(at.now, object)) {
+                if percent(drives.health) == 0 {
+                    // Its battle has told so, and gives it back dead in a moment.
+                    fallen.push(json!([index, at.now_s]));
+                    continue;
+                }
                 let Place { x, y } = real.place(at.now);
                 let share = |drive: f32| (drive * 100.0) as u8;
                 animals.push(json!([index, x, y, percent(drives.health), share(drives.hunger), share(drives.fatigue)]));
@@ -254,7 +259,8 @@ impl Dens {
                 }
             }
         }
-        let deaths: Vec<Value> = den.deaths.iter().map(|(index, at_s)| json!([index, at_s])).collect();
+        let deaths = den.deaths.iter().map(|(index, at_s)| json!([index, at_s]));
+        let deaths: Vec<Value> = deaths.chain(fallen).collect();
         let fields = [
             ("saved_s", at.now_s.into()),
             ("animals", animals.into()),

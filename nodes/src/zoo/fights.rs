@@ -44,6 +44,9 @@ const UNNAMED_MS: u64 = 15_000;
 /// How often a battle is asked for; then its animals are free. Should a room of it appear later, it is told so.
 const ASKED_MOST: u32 = 15;
 
+/// What is said of an animal that may be this zoo's or not.
+const UNSURE: &str = "for the moment it is not known whose the animal is";
+
 /// What goes on.
 #[derive(Debug, Default)]
 pub(super) struct Fights {
@@ -119,18 +122,19 @@ impl ZooRules {
             }
             name if name == FIGHTER_TOLD.name => match unpack::<FighterTold>(&call.body) {
                 Ok(told) => match self.whereabouts(told.object) {
-                    // Nothing is said for anybody while it is not known whose it is.
-                    Whereabouts::Unsure => {}
+                    // Nothing is done for anybody while it is not known whose it is.
+                    Whereabouts::Unsure => call.answer(refused(codes::UNAVAILABLE, UNSURE)),
                     Whereabouts::Gone(id, to) => self.pass_on(call, &FIGHTER_TOLD, id, to),
-                    _ => self.told(world, now, told, call.from.clone()),
+                    _ => {
+                        self.told(world, now, told, call.from.clone());
+                        call.answer(Ok(Bytes::new()));
+                    }
                 },
                 Err(refusal) => call.answer(Err(refusal)),
             },
             name if name == FIGHTER_FREED.name => match unpack::<FighterFreed>(&call.body) {
                 Ok(freed) => match self.whereabouts(freed.object) {
-                    Whereabouts::Unsure => {
-                        call.answer(refused(codes::UNAVAILABLE, "whose the animal is is not known for the moment"));
-                    }
+                    Whereabouts::Unsure => call.answer(refused(codes::UNAVAILABLE, UNSURE)),
                     Whereabouts::Gone(id, to) => self.pass_on(call, &FIGHTER_FREED, id, to),
                     _ => {
                         let animal = freed.object;
@@ -162,7 +166,7 @@ impl ZooRules {
         match self.whereabouts(object) {
             Whereabouts::Here => {}
             Whereabouts::Unknown => return Err(missing()),
-            _ => return refused(codes::UNAVAILABLE, "whose the animal is is not known for the moment"),
+            _ => return refused(codes::UNAVAILABLE, UNSURE),
         }
         let fighter = self.fighter(world, object).ok_or_else(missing)?;
         let present = animal(world, object).map_or(0, |animal| animal.battle);

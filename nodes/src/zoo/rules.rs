@@ -70,6 +70,8 @@ pub(super) struct ZooRules {
     pub(super) gaps: u64,
     /// Habitats of which it is not known, since the last gap, whether they are still ours.
     pub(super) unsure: BTreeSet<HabitatId>,
+    /// What was dropped since the last tick is not to be told.
+    pub(super) hush: bool,
     /// Counts saves and questions.
     pub(super) numbers: u64,
     /// Our parts in them.
@@ -113,6 +115,7 @@ impl ZooRules {
             lives: BTreeSet::new(),
             gaps: 0,
             unsure: BTreeSet::new(),
+            hush: false,
             numbers: 0,
             parts: BTreeMap::new(),
             watched: BTreeMap::new(),
@@ -301,6 +304,7 @@ impl Rules for ZooRules {
     }
 
     fn ticked(&mut self, world: &mut GameWorld, now: u64, out: &TickOutput, _: Vec<CellFrame>) {
+        self.hush = false;
         let lease = self.shared.mesh.lease();
         if lease.holds() && lease.gaps() != self.gaps {
             self.recheck(world, now);
@@ -338,6 +342,6 @@ impl Rules for ZooRules {
     }
 
     fn is_silent(&self) -> bool {
-        !self.is_sure() || !self.unsure.is_empty()
+        self.hush || !self.is_sure() || !self.unsure.is_empty()
     }
 }

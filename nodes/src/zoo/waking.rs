@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use cartographer::geometry::ObjectId;
+use mesh::Incarnation;
 use tokio::sync::oneshot;
 
 use super::Claimed;
@@ -17,7 +18,6 @@ use super::rules::{CLAIM_AGAIN_MS, SAVE_MS, SECOND_MS, ZooRules};
 use super::stages::{Awake, Refused, Stage};
 use crate::game::{GameWorld, kind};
 use crate::last_seen;
-use crate::methods::living::BattleJoin;
 use crate::methods::moving::{GHOSTS, Seen};
 use rand::RngCore;
 
@@ -61,8 +61,11 @@ impl ZooRules {
         for (animal, battle) in self.dens.fighters(world, id) {
             self.enter(world, now, animal, battle);
             if let Some(fighter) = self.fighter(world, animal) {
-                let join = BattleJoin { battle, fighter };
-                self.shared.tasks.spawn(rejoin::rejoin(self.shared.clone(), self.handle.clone(), join));
+                let room = world.ghost(ObjectId(battle)).map(|ghost| Incarnation(ghost.publisher()));
+                let peers = self.shared.mesh.peers();
+                let at = room.and_then(|room| Some(peers.by_incarnation(room)?.record.node.clone()));
+                let flow = rejoin::rejoin(self.shared.clone(), self.handle.clone(), battle, at, fighter);
+                self.shared.tasks.spawn(flow);
             }
         }
     }
@@ -127,7 +130,8 @@ impl ZooRules {
         tracing::info!(habitat = %id, epoch, "another zoo has taken a habitat over");
         self.dens.sleep(world, &mut self.minds, now, id);
         self.deaths.forget(id);
-        self.unsure.remove(&id);
+        // That they are gone from here is not to be told either: they are another's.
+        self.hush |= self.unsure.remove(&id);
         self.moves.went(id, None);
         let refused = Refused { again: now + CLAIM_AGAIN_MS, pause_ms: CLAIM_AGAIN_MS };
         self.stages.insert(id, Stage::Refused(refused));
@@ -231,7 +235,10 @@ impl ZooRules {
             match self.stages.get(&id) {
                 Some(Stage::Awake(_)) => self.check(id, true),
                 // What was given up is surely not ours.
-                _ => self.let_go(world, now, id),
+                _ => {
+                    self.hush = true;
+                    self.let_go(world, now, id);
+                }
             }
         }
         self.try_again(now);

@@ -4,7 +4,8 @@
 //! Code asks [`is`] whether a bug is planted. Without the feature `on` that is a constant no and costs nothing: what is
 //! released knows no bug. With it a bug is planted for one thread and the length of one call ([`with`]), which is what the
 //! simulation needs: it runs a whole mesh on one thread. [`LIST`] says what there is; a test of this crate holds it against
-//! the source. A bug NEVER changes anything while it is not planted, not even a draw of random numbers.
+//! the source. For tests over real processes `WILDMESH_PLANT=name` plants one in a whole process that was built with the
+//! feature: so one sees by hand that such a test would find it. A bug NEVER changes anything while it is not planted, not even a draw of random numbers.
 
 mod list;
 
@@ -50,8 +51,23 @@ mod soil {
     //! What is planted in this thread.
 
     use std::cell::Cell;
+    use std::sync::OnceLock;
 
-    use super::find;
+    use super::{Bug, find};
+
+    /// The bug that the environment plants in the whole process.
+    static EVERYWHERE: OnceLock<Option<&'static Bug>> = OnceLock::new();
+
+    /// # Panics
+    /// If the environment names a bug that there is not.
+    fn everywhere() -> Option<&'static Bug> {
+        let named = || std::env::var("WILDMESH_PLANT").ok().filter(|name| !name.is_empty());
+        *EVERYWHERE.get_or_init(|| named().map(|name| known(&name)))
+    }
+
+    fn known(name: &str) -> &'static Bug {
+        find(name).unwrap_or_else(|| panic!("no bug is called {name:?}"))
+    }
 
     thread_local! {
         /// The bug, and how often the code came by it.
@@ -67,20 +83,32 @@ mod soil {
         }
     }
 
-    /// Whether this bug is planted in this thread.
+    /// Whether this bug is planted, in this thread or in the process.
     pub fn is(bug: &str) -> bool {
         match PLANTED.get() {
             Some((planted, reached)) if planted == bug => {
                 PLANTED.set(Some((planted, reached + 1)));
                 true
             }
-            _ => false,
+            Some(_) => false,
+            None => everywhere().is_some_and(|planted| planted.name == bug),
         }
     }
 
     /// A number that differs each time while this bug is planted, and 0 while it is not.
     pub fn stir(bug: &str) -> u64 {
-        if is(bug) { reached() } else { 0 }
+        thread_local! {
+            static LAST: Cell<u64> = const { Cell::new(0) };
+        }
+        if !is(bug) {
+            return 0;
+        }
+        if let Some((_, reached)) = PLANTED.get() {
+            // The same in every run from one seed.
+            return reached;
+        }
+        LAST.set(LAST.get() + 1);
+        LAST.get()
     }
 
     /// How often the code has come by the bug since it was planted in this thread; 0 if none is.
@@ -93,8 +121,7 @@ mod soil {
     /// # Panics
     /// If no bug is called so: a misspelt one would pass for one that cannot be found.
     pub fn with<T>(bug: &str, f: impl FnOnce() -> T) -> T {
-        let known = find(bug).unwrap_or_else(|| panic!("no bug is called {bug:?}"));
-        let _bed = Bed(PLANTED.replace(Some((known.name, 0))));
+        let _bed = Bed(PLANTED.replace(Some((known(bug).name, 0))));
         f()
     }
 }

@@ -249,8 +249,14 @@ pub const LIST: &[Bug] = &[
     Bug {
         name: "steward_after_its_term",
         what: "a steward goes on acting when its term is over",
-        at: &["nodes/src/steward/election.rs"],
+        at: &["nodes/src/election.rs"],
         found_by: "nodes: of_two_candidates_one_wins_and_the_other_does_when_the_lease_is_lost",
+    },
+    Bug {
+        name: "queue_order_by_clock",
+        what: "who waits to come in is ordered by when its key was last kept alive, not by when it was made",
+        at: &["nodes/src/gateway/queue/view.rs"],
+        found_by: "",
     },
     Bug {
         name: "draining_given_work",

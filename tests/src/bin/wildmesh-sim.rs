@@ -101,7 +101,8 @@ fn report(done: &Campaign) {
 }
 
 fn hunt(args: &Args, bug: Option<&'static str>, first: u64) -> ExitCode {
-    let bugs: Vec<&'static str> = planted::LIST.iter().map(|it| it.name).filter(|it| bug.is_none_or(|bug| bug == *it)).collect();
+    let bugs: Vec<&'static str> =
+        planted::LIST.iter().map(|it| it.name).filter(|it| bug.is_none_or(|bug| bug == *it)).collect();
     let all = campaign::hunt(&bugs, args.tries, first, args.threads, |found| {
         let after = found.median().map_or("not found".to_owned(), |after| format!("found after {after} seeds"));
         eprintln!("{:<28} {after} {:?}: {}", found.bug, found.after, found.by);

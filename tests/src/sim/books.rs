@@ -105,7 +105,8 @@ impl Books {
         let keys: BTreeSet<&(Holder, String)> = held.keys().chain(expected.keys()).collect();
         let mut wrong = 0;
         for key in keys.into_iter().filter(|(_, item)| !UNBOOKED.contains(&item.as_str())) {
-            let (held, (least, most)) = (held.get(key).copied().unwrap_or(0), expected.get(key).copied().unwrap_or((0, 0)));
+            let (held, (least, most)) =
+                (held.get(key).copied().unwrap_or(0), expected.get(key).copied().unwrap_or((0, 0)));
             if held < least || held > most {
                 wrong += 1;
                 if wrong <= TOLD {
@@ -168,11 +169,16 @@ fn count(
                     }
                 }
             }
-            let of = |number: &u64| nodes::frontend::operations::named(b"wildmesh trade", &[*number]).to_string() == rest;
+            let of =
+                |number: &u64| nodes::frontend::operations::named(b"wildmesh trade", &[*number]).to_string() == rest;
             if let Some((number, told)) = told.iter().find(|(number, _)| of(number))
                 && *told != done
             {
-                found.push(format!("trade {number} was told as {}, and is {:?}", if *told { "done" } else { "given up" }, document.state));
+                found.push(format!(
+                    "trade {number} was told as {}, and is {:?}",
+                    if *told { "done" } else { "given up" },
+                    document.state
+                ));
             }
         }
         _ => {}

@@ -191,18 +191,16 @@ impl Cluster {
         let directory = MemoryDirectory::start(&ground, plan.seed);
         let store = MemoryStore::new();
         let roles = plan.nodes.iter().flat_map(|(role, count)| (1..=*count).map(|number| (*role, number)));
-        let places = roles.map(|(role, number)| {
-            Place {
-                name: format!("{role}-{number}"),
-                role,
-                client: directory.client(),
-                store: store.client().faults(),
-                life: None,
-                frozen: None,
-                misled_until: None,
-                woken: None,
-                troubled_until: None,
-            }
+        let places = roles.map(|(role, number)| Place {
+            name: format!("{role}-{number}"),
+            role,
+            client: directory.client(),
+            store: store.client().faults(),
+            life: None,
+            frozen: None,
+            misled_until: None,
+            woken: None,
+            troubled_until: None,
         });
         let mut cluster = Cluster {
             network: MemoryNetwork::new(plan.seed),

@@ -108,11 +108,14 @@ impl Watched {
                 }
                 state.tenures.insert(key.to_owned(), (*version, head));
             }
-            Err(StoreError::Ambiguous(_)) if is_mine && former.as_ref().is_none_or(|former| head.epoch > former.epoch) => {
+            Err(StoreError::Ambiguous(_))
+                if is_mine && former.as_ref().is_none_or(|former| head.epoch > former.epoch) =>
+            {
                 state.unsure.insert((key.to_owned(), self.node.clone(), head.epoch));
             }
             Err(StoreError::Conflict)
-                if is_mine && former.as_ref().is_some_and(|former| former.owner.is_some() && former.epoch > head.epoch) =>
+                if is_mine
+                    && former.as_ref().is_some_and(|former| former.owner.is_some() && former.epoch > head.epoch) =>
             {
                 self.counts.add("fenced_save");
             }

@@ -123,7 +123,14 @@ impl Nemesis {
     /// No faults yet.
     pub fn new(plan: &Plan, counts: &Counts) -> Nemesis {
         let random = StdRng::seed_from_u64(plan.seed ^ 0x006e_656d);
-        Nemesis { random, plan: plan.clone(), now_ms: 0, cures: Vec::new(), counts: counts.clone(), faults: Counts::default() }
+        Nemesis {
+            random,
+            plan: plan.clone(),
+            now_ms: 0,
+            cures: Vec::new(),
+            counts: counts.clone(),
+            faults: Counts::default(),
+        }
     }
 
     /// Between two faults, in simulated milliseconds.
@@ -398,4 +405,3 @@ pub fn steward(cluster: &Cluster) -> Option<usize> {
     let runs = |place: &Place| place.name == office.node && place.life.is_some();
     cluster.places.iter().position(runs)
 }
-

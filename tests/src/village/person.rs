@@ -165,7 +165,9 @@ impl Person {
     ) -> Result<(), String> {
         let pipe = Arc::new(Pipe::default());
         let sink = pipe.clone();
-        let entering = sessions.hello(PROTOCOL, ticket, HelloKind::Ticket, move || sink);
+        let resumes = ticket.starts_with('r');
+        let kind = if resumes { HelloKind::Resume } else { HelloKind::Ticket };
+        let entering = sessions.hello(PROTOCOL, ticket, kind, move || sink);
         let entered = within(&process, ANSWER_MS, entering).await.ok_or("it does not answer")?;
         let id = entered.map_err(|farewell| format!("{}: {}", farewell.code, farewell.text))?;
         let (gate, since) = (Gate::new(0), Instant::now());
@@ -173,9 +175,76 @@ impl Person {
         self.frontend = frontend.to_owned();
         self.seen.begin();
         self.waits_for("a welcome", |seen| seen.welcome.clone().map(drop)).await;
-        self.next = self.seen.welcome.as_ref().map_or(0, |welcome| welcome.first_operation);
-        self.acts.clear();
+        let first = self.seen.welcome.as_ref().map_or(0, |welcome| welcome.first_operation);
+        if resumes {
+            // The session goes on: what it asked for it may ask for again.
+            self.next = self.next.max(first);
+        } else {
+            self.next = first;
+            self.acts.clear();
+        }
         Ok(())
+    }
+
+    /// Goes on wherever one can: where it was sent if it was, else where the welcome said, else anywhere, as clients do whose
+    /// frontend is gone.
+    ///
+    /// # Panics
+    /// If nobody lets this person back in within [`PATIENCE`].
+    pub async fn comes_along(&mut self) -> &mut Person {
+        let until = Instant::now() + PATIENCE;
+        while !self.is_lost() && self.seen.redirect.is_none() {
+            assert!(Instant::now() < until, "{} has nowhere to come along to: {}", self.name, self.seen);
+            sleep(LOOK).await;
+            self.look();
+        }
+        self.look();
+        let (sent, mut token) = self.seen.redirect.clone().unzip();
+        let known = self.seen.welcome.clone();
+        if token.is_none() {
+            token = known.as_ref().map(|welcome| welcome.resume_token.clone());
+        }
+        let token = token.unwrap_or_else(|| panic!("{} was never anywhere", self.name));
+        let mut why = self.seen.farewell.clone().map_or_else(String::new, |(code, text)| format!("{code}: {text}"));
+        while Instant::now() < until {
+            let fallbacks = known.iter().flat_map(|welcome| welcome.fallbacks.clone());
+            let named = sent.clone().into_iter().chain(fallbacks);
+            let mut names: Vec<String> = named.filter_map(|url| url.rsplit('/').next().map(str::to_owned)).collect();
+            names.extend(self.doors.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned());
+            for name in names {
+                match self.shows(&name, &token).await {
+                    Ok(()) => return self,
+                    Err(refused) => why = format!("{name}: {refused}"),
+                }
+            }
+            sleep(AGAIN).await;
+        }
+        panic!("{} does not get back in: {why}; {}", self.name, self.seen);
+    }
+
+    /// Does something as [`Person::does`], wherever one is sent meanwhile: what nobody answered is asked again there, under the
+    /// same number.
+    pub async fn does_on_the_way(&mut self, act: Act) -> u64 {
+        let (mut number, mut reply) = self.act(act.clone()).await;
+        for _ in 0..TRIES {
+            match &reply {
+                Reply::Done(made) => return *made,
+                Reply::Lost => {
+                    self.comes_along().await;
+                    reply = self.act_as(number, act.clone()).await;
+                }
+                Reply::Refused(code, _) if code == codes::UNKNOWN => {
+                    sleep(AGAIN).await;
+                    reply = self.act_as(number, act.clone()).await;
+                }
+                Reply::Refused(code, _) if passes(code) => {
+                    sleep(AGAIN).await;
+                    (number, reply) = self.act(act.clone()).await;
+                }
+                Reply::Refused(..) => panic!("{} cannot {act:?}: {reply:?}; {}", self.name, self.seen),
+            }
+        }
+        panic!("{} never gets to {act:?}: {reply:?}; {}", self.name, self.seen);
     }
 
     /// Follows the redirect that was told, to the frontend where it leads.

@@ -14,17 +14,6 @@ impl Village {
         node.unwrap_or_else(|| panic!("{name} does not run")).leave().await;
     }
 
-    /// Takes a node out of the village's hands, so that the story can have it leave while it watches.
-    pub fn takes_out(&mut self, name: &str) -> nodes::wiring::Node {
-        self.doors.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(name);
-        self.house(name).node.take().unwrap_or_else(|| panic!("{name} does not run"))
-    }
-
-    /// Takes the store from one node, or gives it back.
-    pub fn loses_store(&mut self, name: &str, away: bool) {
-        self.house(name).store.unreachable(away);
-    }
-
     /// Cuts one node off from the directory, or heals that.
     pub fn directory_of(&mut self, name: &str, cut: Option<Cut>) {
         match cut {

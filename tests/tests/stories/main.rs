@@ -3,6 +3,7 @@
 mod asked_again;
 mod battle_goes_on;
 mod chat;
+mod drain;
 mod forgery;
 mod garden_dies;
 mod gift;

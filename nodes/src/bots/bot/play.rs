@@ -23,6 +23,9 @@ const WALK_EVERY: (Duration, Duration) = (Duration::from_millis(2500), Duration:
 const WALK_AGAIN: Duration = Duration::from_millis(700);
 /// Between two pings.
 const PING_EVERY: Duration = Duration::from_secs(10);
+/// After so long a silence the frontend is asked for a sign, every second; without one it is given up later.
+const SILENCE: Duration = Duration::from_secs(2);
+const GIVEN_UP: Duration = Duration::from_secs(7);
 /// A cell whose keyframe has not come after so long is asked for again.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// An answer that has not come after so long is an error.
@@ -95,6 +98,15 @@ impl Bot {
 
     async fn receive(&mut self, incoming: Incoming) -> Result<Option<End>, ClientError> {
         let now = Instant::now();
+        self.heard = now;
+        if let Some(since) = self.silent.take() {
+            self.shared.tally().gap.saturating_record(now.saturating_duration_since(since).as_micros() as u64);
+        }
+        if let Incoming::Frame(_) | Incoming::Message(ServerMessage::Answer { .. } | ServerMessage::Pong { .. }) =
+            incoming
+        {
+            self.shared.presence().plays(self.index, now);
+        }
         match incoming {
             Incoming::Frame(bytes) => {
                 let frame = self.shared.frames().decode(&bytes)?;
@@ -188,6 +200,7 @@ impl Bot {
                 if !stopped && ![codes::BLOCKED, codes::OUT_OF_PLACE, codes::UNAVAILABLE].contains(&code.as_str()) {
                     tally.error(&format!("refused_{code}"), text);
                 }
+                self.shared.event(self.index, "refused", &code);
                 *tally.report.refused_by_code.entry(code).or_default() += 1;
                 led_nowhere = true;
                 motion
@@ -213,6 +226,9 @@ impl Bot {
     async fn wake(&mut self) -> Result<Option<End>, ClientError> {
         let now = Instant::now();
         if self.shared.stopped() {
+            return Ok(Some(End::Stopped));
+        }
+        if self.shared.settling_up() && self.settles_up(now).await {
             return Ok(Some(End::Stopped));
         }
         if now >= self.timing.round {
@@ -296,7 +312,11 @@ impl Bot {
             self.shared.registry().answered(self.player, None, now);
             self.shared.tally().error("unanswered", format!("player {}: no answer to {seq}", self.player));
         }
-        if now >= self.timing.ping {
+        let silence = now.saturating_duration_since(self.heard);
+        if silence > GIVEN_UP && !self.shared.is_late(now) {
+            return Err(ClientError::Late("sign of life"));
+        }
+        if now >= self.timing.ping || silence > SILENCE {
             self.timing.ping = now + PING_EVERY;
             self.connection.send(&ClientMessage::Ping { t: i64::from(self.seq) }).await?;
         }

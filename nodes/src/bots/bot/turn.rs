@@ -2,16 +2,21 @@
 //!
 //! A settler's player is stopped, moved and brought to other islands by others than itself; its own ghost tells of that.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::Bot;
 use crate::bots::settle::commons::Shown;
+use crate::bots::settle::works::Found;
 use crate::bots::settle::{Eyes, Settler, Wish};
 use crate::client::ClientError;
 use crate::client::sight::Effect;
 use crate::game::kind;
 use crate::protocol::{ClientMessage, Command, Content, Entry, Frame, Motion, Outcome, ServerMessage};
 
+/// An act that took longer, with all asking again, is an event of the timeline.
+const SLOW: Duration = Duration::from_secs(1);
 /// Objects compared with what other bots are shown, in one round.
 const COMPARED: usize = 6;
 
@@ -59,10 +64,37 @@ impl Bot {
         }
     }
 
+    /// Finishes what was begun; `true` when nothing is left to do or compare.
+    pub(super) async fn settles_up(&mut self, now: Instant) -> bool {
+        let Some(settler) = &mut self.settler else { return true };
+        settler.close(now);
+        if let Some(chunks) = settler.to_look_at() {
+            let mut found = Vec::with_capacity(chunks.len());
+            for key in chunks {
+                match self.shared.gateway.chunk(key.0, key.1, key.2).await {
+                    Ok(shown) => found.push((key, Found::of(&shown))),
+                    // An island that has sunk since took along what stood there.
+                    Err(ClientError::Refused { status: 404, .. }) => {}
+                    // Next time.
+                    Err(_) => return false,
+                }
+            }
+            settler.looked_at(&found);
+        }
+        settler.settled_up()
+    }
+
     /// An answer to an act; `false` if it is to something else.
     pub(super) fn settler_answered(&mut self, seq: u32, outcome: &Outcome, now: Instant) -> bool {
+        let asked = self.settler.as_ref().and_then(|settler| settler.under_way(seq));
         if !self.settling(now, |settler, eyes| settler.answered(seq, outcome, eyes)).unwrap_or(false) {
             return false;
+        }
+        if let Some((op, begun)) = asked {
+            let took = now.saturating_duration_since(begun);
+            if took > SLOW {
+                self.shared.event(self.index, "slow", &format!("{} {op}", took.as_millis()));
+            }
         }
         let mut tally = self.shared.tally();
         let motion = match outcome {
@@ -76,6 +108,7 @@ impl Bot {
             }
             Outcome::Refused { code, motion, .. } => {
                 tally.report.refused += 1;
+                self.shared.event(self.index, "refused", code);
                 *tally.report.refused_by_code.entry(code.clone()).or_default() += 1;
                 *motion
             }

@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::mpsc;
 
+use super::account::Counts;
 use super::report::{SettleReport, SettleTally};
 use crate::client::Gateway;
 use crate::client::rest::Island;
@@ -43,8 +44,17 @@ pub(in crate::bots) struct Commons {
     asked: Mutex<Option<mpsc::Receiver<ChunkKey>>>,
     tally: Mutex<SettleTally>,
     shown: Mutex<FxHashMap<u64, Shown>>,
-    /// Players to whom bots have left something.
-    gifts: Mutex<FxHashSet<u64>>,
+    /// What bots have left for players.
+    gifts: Mutex<FxHashMap<u64, Given>>,
+}
+
+/// What bots have left for one player.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Given {
+    /// All that was asked for and not surely refused.
+    pub(super) asked: Counts,
+    /// What of it was acknowledged.
+    pub(super) acknowledged: Counts,
 }
 
 #[derive(Debug, Default)]
@@ -116,13 +126,33 @@ impl Commons {
         lock(&self.islands).iter().map(|island| island.id).filter(|other| *other != id).collect()
     }
 
-    pub(super) fn gave(&self, player: u64) {
-        lock(&self.gifts).insert(player);
+    /// A bot asks to leave something for a player.
+    pub(super) fn gives(&self, player: u64, what: &Counts) {
+        let mut gifts = lock(&self.gifts);
+        let asked = &mut gifts.entry(player).or_default().asked;
+        what.iter().for_each(|(item, count)| *asked.entry(item.clone()).or_default() += count);
     }
 
-    /// Whether something was left for a player since it was last asked.
-    pub(super) fn gifts_to(&self, player: u64) -> bool {
-        lock(&self.gifts).remove(&player)
+    /// It was surely not done.
+    pub(super) fn gives_not(&self, player: u64, what: &Counts) {
+        let mut gifts = lock(&self.gifts);
+        let asked = &mut gifts.entry(player).or_default().asked;
+        for (item, count) in what {
+            let asked = asked.entry(item.clone()).or_default();
+            *asked = asked.saturating_sub(*count);
+        }
+    }
+
+    /// It was done.
+    pub(super) fn gave(&self, player: u64, what: &Counts) {
+        let mut gifts = lock(&self.gifts);
+        let acknowledged = &mut gifts.entry(player).or_default().acknowledged;
+        what.iter().for_each(|(item, count)| *acknowledged.entry(item.clone()).or_default() += count);
+    }
+
+    /// What bots have left for a player, ever.
+    pub(super) fn given_to(&self, player: u64) -> Given {
+        lock(&self.gifts).get(&player).cloned().unwrap_or_default()
     }
 
     /// An object was shown to a bot. One epoch and version of an object says the same to everybody: else it would be in two

@@ -128,10 +128,10 @@ impl Settler {
         let own = eyes.one(self.me);
         if let Some(seen) = own.filter(|seen| seen.view.kind == kind::PLAYER && seen.view.pose == pose::FIGHTS) {
             let battle = seen.view.tie;
+            self.account.fights(eyes.now);
             if self.battles.begun.is_none_or(|(known, _)| known != battle) {
                 // Somebody has attacked us.
                 self.battles.begun = Some((battle, eyes.now));
-                self.account.doubt();
                 self.commons.report().battles += 1;
             }
             return Some(battle);

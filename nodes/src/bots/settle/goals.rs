@@ -7,10 +7,10 @@ use std::time::Duration;
 use rand::Rng;
 use tokio::time::Instant;
 
-use super::account::{Counts, counts};
+use super::account::{Counts, Effect, counts};
 use super::eyes::{CHUNK, middle, tile_of};
 use super::mind::NEAR;
-use super::{Eyes, Settler};
+use super::{Asked, Eyes, Settler};
 use crate::game::{kind, pose, thing};
 use crate::protocol::{Act, UNITS_PER_TILE, Wares};
 
@@ -180,41 +180,46 @@ impl Settler {
         }
     }
 
-    /// Books in the bot's own account what an act that was done has changed.
-    pub(super) fn book(&mut self, act: &Act, eyes: &Eyes<'_>) {
-        let content = self.commons.content.clone();
-        let (none, one) = (Counts::new(), |item: &str, count: u64| Counts::from([(item.to_owned(), count)]));
-        let now = eyes.now;
+    /// What an act changes in the bag if it is done; `None` if that cannot be known.
+    pub(super) fn effect(&self, act: &Act, eyes: &Eyes<'_>) -> Option<Effect> {
+        let content = &self.commons.content;
+        let one = |item: &str, count: u64| Counts::from([(item.to_owned(), count)]);
+        let more = |more: Counts| Some(Effect { more, ..Effect::default() });
+        let less = |less: Counts| Some(Effect { less, ..Effect::default() });
         match act {
             Act::Gather { x, y } => {
-                let all = self.commons.naturals((eyes.island, x / CHUNK, y / CHUNK));
-                let found = all.as_ref().and_then(|all| all.iter().find(|(tile, _)| *tile == (*x, *y)));
-                match found.and_then(|(_, name)| content.naturals.get(name)) {
-                    Some(natural) => self.account.change(&one(&natural.yields, natural.count), &none, now),
-                    None => self.account.doubt(),
-                }
+                let all = self.commons.naturals((eyes.island, x / CHUNK, y / CHUNK))?;
+                let (_, name) = all.iter().find(|(tile, _)| *tile == (*x, *y))?;
+                let natural = content.naturals.get(name)?;
+                more(one(&natural.yields, natural.count))
             }
             Act::Craft { recipe } => {
-                if let Some(recipe) = content.recipes.get(recipe) {
-                    self.account.change(&one(&recipe.makes, recipe.count), &recipe.takes, now);
-                }
+                let recipe = content.recipes.get(recipe)?;
+                Some(Effect { more: one(&recipe.makes, recipe.count), less: recipe.takes.clone() })
             }
-            Act::Eat { item } => self.account.change(&none, &one(item, 1), now),
-            Act::Build { facility, .. } => {
-                if let Some(facility) = content.facilities.get(facility) {
-                    self.account.change(&none, &facility.takes, now);
-                }
+            Act::Eat { item } => less(one(item, 1)),
+            Act::Build { facility, .. } => less(content.facilities.get(facility)?.takes.clone()),
+            Act::Put { wares, .. } | Act::Gift { wares, .. } => less(counts(wares)),
+            Act::Take { wares, .. } => more(counts(wares)),
+            Act::Use { object } => {
+                let facility = content.facilities.get(&eyes.one(*object)?.view.name)?;
+                less(facility.burns.as_ref().map(|(fuel, _)| one(fuel, 1)).unwrap_or_default())
             }
-            Act::Put { wares, .. } => self.account.change(&none, &counts(wares), now),
-            Act::Take { wares, .. } => self.account.change(&counts(wares), &none, now),
-            Act::Gift { player, wares } => {
-                self.account.change(&none, &counts(wares), now);
-                self.commons.gave(*player);
-            }
-            // What a fire takes and what is given back, and what a battle yields, the bag tells.
-            Act::Use { .. } | Act::Demolish { .. } | Act::Attack { .. } | Act::Blow { .. } | Act::Sail { .. } => {
-                self.account.doubt();
-            }
+            _ => Some(Effect::default()),
+        }
+    }
+
+    /// Books in the bot's own accounts what an act that was done has changed.
+    pub(super) fn book(&mut self, asked: &Asked, made: Option<u64>, eyes: &Eyes<'_>) {
+        match &asked.effect {
+            Some(effect) => self.account.change(effect, eyes.now),
+            None => self.account.doubt(),
+        }
+        self.works.done(&asked.act, asked.place, made);
+        match &asked.act {
+            Act::Gift { player, wares } => self.commons.gave(*player, &counts(wares)),
+            Act::Attack { .. } | Act::Join { .. } | Act::Blow { .. } => self.account.fights(eyes.now),
+            Act::Bag {} => self.account.asked(true),
             _ => {}
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::Rng;
 
 use super::goals::What;
-use super::{Eyes, Settler, codes};
+use super::{Asked, Eyes, Settler, codes};
 use crate::game::{kind, pose, thing};
 use crate::protocol::{Act, UNITS_PER_TILE};
 
@@ -173,26 +173,24 @@ impl Settler {
     }
 
     /// An act was done.
-    pub(super) fn done(&mut self, act: &Act, made: Option<u64>, eyes: &Eyes<'_>) {
-        self.book(act, eyes);
+    pub(super) fn done(&mut self, asked: &Asked, made: Option<u64>, eyes: &Eyes<'_>) {
+        let act = &asked.act;
+        self.book(asked, made, eyes);
         match act {
             Act::Build { facility, x, y, .. } => {
                 if let Some(object) = made {
                     if self.built.len() >= super::BUILT_KEPT {
                         self.built.remove(0);
                     }
-                    self.built.push((object, facility.clone(), eyes.island, (*x, *y)));
+                    self.built.push((object, facility.clone(), asked.place.0, (*x, *y)));
                 }
             }
             Act::Demolish { object } => self.built.retain(|(it, ..)| it != object),
             Act::Claim {} => {
-                let (x, y) = eyes.chunk();
-                self.land.push((eyes.island, x, y));
+                self.land.retain(|chunk| *chunk != asked.place);
+                self.land.push(asked.place);
             }
-            Act::GiveUp {} => {
-                let (x, y) = eyes.chunk();
-                self.land.retain(|chunk| *chunk != (eyes.island, x, y));
-            }
+            Act::GiveUp {} => self.land.retain(|chunk| *chunk != asked.place),
             Act::Trade { .. } => self.people.trade_since = Some(eyes.now),
             Act::Attack { .. } | Act::Join { .. } => {
                 self.battles.begun(made, eyes.now);

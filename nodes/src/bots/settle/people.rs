@@ -1,14 +1,14 @@
 //! Others: whom a settler has met, its party, and the trade in which it is.
 //!
 //! A trade goes: propose, offer, look, consent at the round that is shown; now and then one is withdrawn at the last moment,
-//! because people do. What a trade brings is booked when it is told as done.
+//! because people do. What a trade brings is booked when it is told as done; from one's own consent until then it may be done.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::account::counts;
+use super::account::{Effect, counts};
 use super::{Eyes, Settler};
 use crate::protocol::{Act, TradeState, Wares};
 
@@ -33,6 +33,8 @@ pub(super) struct People {
     /// The round at which one's own offer was made, by trade.
     offered: Option<u64>,
     pub(super) consented: Option<(u64, u64)>,
+    /// The trade that one has consented to last, its round, and what it would bring: until told, it may be done.
+    agreed: Option<(u64, u64, Effect)>,
     met: BTreeSet<u64>,
     names: BTreeMap<u64, String>,
 }
@@ -79,6 +81,10 @@ impl Settler {
     /// A trade is as it says now.
     pub(super) fn traded(&mut self, state: &TradeState, now: Instant) {
         let known = self.people.trade.as_ref().is_some_and(|trade| trade.trade == state.trade);
+        let agreed = self
+            .people
+            .agreed
+            .take_if(|(trade, round, _)| *trade == state.trade && (state.state != 0 || state.round != *round));
         match state.state {
             0 => {
                 if !known {
@@ -88,13 +94,23 @@ impl Settler {
                 self.people.trade = Some(state.clone());
             }
             // Told once more after a new welcome, it is not done once more.
-            1 if known => {
-                self.commons.report().trades_done += 1;
-                self.account.change(&counts(&state.theirs.wares), &counts(&state.mine.wares), now);
-                self.people.trade = None;
-            }
-            _ if known => self.people.trade = None,
+            1 if agreed.is_some() => self.commons.report().trades_done += 1,
             _ => {}
+        }
+        if state.state != 0 && known {
+            self.people.trade = None;
+        }
+        let Some((.., effect)) = agreed else { return };
+        // If the bag has told already that it is done, it is booked.
+        if self.account.settle_maybe(&effect) && state.state == 1 {
+            self.account.change(&effect, now);
+        }
+    }
+
+    /// Consent was surely not given.
+    pub(super) fn disagrees(&mut self) {
+        if let Some((.., effect)) = self.people.agreed.take() {
+            self.account.settle_maybe(&effect);
         }
     }
 
@@ -124,6 +140,9 @@ impl Settler {
                 return Some(Act::Withdraw { trade: number });
             }
             self.people.consented = Some((number, trade.round));
+            let effect = Effect { more: counts(&trade.theirs.wares), less: counts(&trade.mine.wares) };
+            self.account.maybe(effect.clone(), eyes.now);
+            self.people.agreed = Some((number, trade.round, effect));
             return Some(Act::Consent { trade: number, round: trade.round });
         }
         None

@@ -60,6 +60,24 @@ pub struct SettleReport {
     pub objects_compared: u64,
     /// Between an act and its answer.
     pub answer_ms: Percentiles,
+    /// Acts answered with success: they MUST have happened, once.
+    pub acknowledged: u64,
+    /// Those of them whose first answer was lost, and that were asked for again.
+    pub acknowledged_again: u64,
+    /// Differences between a bot's account and what it was told or shown: something acknowledged is missing.
+    pub lost: u64,
+    /// The same: something acknowledged happened more than once, or what never was acknowledged nor possible.
+    pub doubled: u64,
+    /// Acts of which nobody could tell any more whether they happened, by the last word.
+    pub unresolved: BTreeMap<String, u64>,
+    /// Acts of an earlier life that were refused for what stands against them now.
+    pub refused_again: u64,
+    /// Times that a bag had to be believed instead of compared.
+    pub doubts: u64,
+    /// Bots whose accounts all agreed at the end.
+    pub settled_up: u64,
+    /// Works and land compared at the end.
+    pub works_checked: u64,
     /// Everything found, by kind.
     pub findings: BTreeMap<String, ErrorKind>,
 }
@@ -127,6 +145,10 @@ impl SettleTally {
 
     pub(super) fn answered_in(&mut self, time: Duration) {
         self.answers.saturating_record((time.as_micros() as u64).max(1));
+    }
+
+    pub(super) fn unresolved(&mut self, why: &str) {
+        *self.report.unresolved.entry(why.to_owned()).or_default() += 1;
     }
 
     /// Counts a finding, and keeps the first few of its kind in words.

@@ -24,6 +24,7 @@ use mesh::{
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
+use super::super::rules::{BLOWS, REACTIONS};
 use super::super::{Colosseum, Shared, run};
 use crate::draining::Draining;
 use crate::game::battle::Battle;
@@ -300,9 +301,10 @@ impl Owner {
 
     pub(super) async fn join(&self, at: &Arena, battle: u64, who: ObjectId) -> Result<(), String> {
         let ask = BattleJoin { battle, fighter: self.fighter(who) };
-        self.call(at, &BATTLE_JOIN, pack(&ask)).await?;
-        self.kept().fighters.get_mut(&who).expect("it is here").battle = battle;
-        Ok(())
+        // Before: it may be given back even before the answer comes.
+        let is_in = |battle: u64| self.kept().fighters.get_mut(&who).expect("it is here").battle = battle;
+        is_in(battle);
+        self.call(at, &BATTLE_JOIN, pack(&ask)).await.map(drop).inspect_err(|_| is_in(0))
     }
 
     pub(super) async fn act(
@@ -366,10 +368,9 @@ impl Arena {
 
     /// How many exchanges there have been in its rooms.
     pub(super) fn exchanges(&self) -> u64 {
-        use prometheus::core::Collector;
-        let families = self.colosseum.flows.shared.exchanges.collect();
-        let counts = families.iter().flat_map(|family| family.get_metric());
-        counts.map(|metric| metric.get_counter().value() as u64).sum()
+        let exchanges = &self.colosseum.flows.shared.exchanges;
+        let of = |blow: &str| REACTIONS.map(|reaction| exchanges.with_label_values(&[blow, reaction]).get());
+        BLOWS.into_iter().flat_map(of).sum()
     }
 
     /// The battle as its own world shows it, with the epoch of its post; `None` if it is not here.

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use mesh::CallRefusal;
 use tokio::time::timeout;
 
-use super::{Actor, Begin, Begun, Came, Done, Then, UNITS, begin, beside, refused, seen};
+use super::{Actor, Begin, Begun, Came, Done, Then, UNITS, begin, beside, earlier, refused, seen};
 use crate::frontend::operations::Judged;
 use crate::frontend::players::{FrontInput, Players};
 use crate::frontend::shard::ClientId;
@@ -60,9 +60,20 @@ impl Players {
         let begun = self.begin(world, now, id, (number, op, again), act);
         match begun {
             Ok(Begin::Now(came)) => self.acted(world, now, id, number, act.op(), came),
-            Err(refusal) => self.acted(world, now, id, number, act.op(), Err(refusal).into()),
             Ok(Begin::Later(flow)) => self.spawn_act(id, number, act.op(), flow),
+            // What an earlier life has done is done, whatever stands against it now.
+            Err(refusal) if !again && self.is_earlier(id, number) => {
+                let stands = world.get(id).and_then(|real| real.place(now).tile().map(|tile| tile.chunk(real.island())));
+                let flow = earlier::unless_happened(self.shared.clone(), op, id, act.clone(), stands, refusal);
+                self.spawn_act(id, number, act.op(), Box::pin(flow));
+            }
+            Err(refusal) => self.acted(world, now, id, number, act.op(), Err(refusal).into()),
         }
+    }
+
+    /// Whether an act may have been asked for before this life of its player.
+    fn is_earlier(&self, id: ObjectId, number: u64) -> bool {
+        self.players.get(&id).is_some_and(|player| !player.operations.is_fresh(number))
     }
 
     fn begin(

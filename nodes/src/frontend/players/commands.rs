@@ -16,6 +16,9 @@ use crate::protocol::{Command, Outcome, ServerMessage, codes};
 impl Players {
     pub(super) fn said(&mut self, world: &mut GameWorld, now: u64, client: ClientId, said: Said) {
         let Some(&id) = self.clients.get(&client) else { return };
+        if self.moves.holds_back(id) {
+            return self.said_on_the_way(world, now, client, id, said);
+        }
         match said {
             Said::Command(seq, command) => {
                 self.shared.metrics.commands.with_label_values(&[command.op()]).inc();

@@ -37,6 +37,7 @@ impl Players {
             let _ = reply.send(Err(format!("this frontend is full ({} players)", self.players.len())));
             return;
         }
+        self.comes_back(world, now, id);
         if let Err(e) = world.spawn(now, id, epoch, island, place, body, true) {
             let _ = reply.send(Err(e.to_string()));
             return;
@@ -56,6 +57,7 @@ impl Players {
             trades: BTreeSet::new(),
             party: 0,
             freed: 0,
+            since_ms: now,
         };
         self.players.insert(id, fresh);
         // Before anything is asked for: should this node die soon, whoever comes next knows since when that was.
@@ -76,6 +78,9 @@ impl Players {
             self.shards.order(old, Order::Close(Some(farewell(codes::REPLACED, "another connection has taken over"))));
         }
         self.clients.insert(client.id, id);
+        if let Some(gap_ms) = self.moves.gap_ms(now, id) {
+            self.shared.metrics.move_gap.observe(gap_ms as f64 / 1_000.0);
+        }
         let motion = world.get(id).map_or_else(|| Motion::standing(player.saved.place, now), |real| real.motion());
         let welcome = ServerMessage::Welcome(Welcome {
             player: id.0,
@@ -95,6 +100,10 @@ impl Players {
         self.say(client.id, &ServerMessage::Clocks(self.clocks.clone()));
         self.bags_due.insert(id);
         self.look_at(id, OWN_PARTY);
+        let trades = self.players.get(&id).map_or_else(Vec::new, |player| player.trades.iter().copied().collect());
+        for trade in trades {
+            self.look_at(id, trade);
+        }
         let Some(player) = self.players.get(&id) else { return };
         if !player.sight.is_empty() {
             let cells: Vec<Cell> = player.sight.iter().filter(|cell| cell.island == player.island).copied().collect();
@@ -107,6 +116,7 @@ impl Players {
 
     pub(super) fn detach(&mut self, now: u64, client: ClientId) {
         let Some(id) = self.clients.remove(&client) else { return };
+        self.moves.lost(id, client);
         self.shards.order(client, Order::Close(None));
         if let Some(player) = self.players.get_mut(&id)
             && player.client == Some(client)
@@ -141,6 +151,7 @@ impl Players {
         last: Option<Wire>,
         done: Option<oneshot::Sender<()>>,
     ) {
+        self.moves.give_up(id);
         self.leave_battle(world, now, id);
         self.leave_trades(id);
         self.quit_party(id);

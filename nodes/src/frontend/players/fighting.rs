@@ -57,6 +57,8 @@ impl Players {
                 let _ = reply.send(self.take_fighter(world, now, take, from, life));
             }
             FighterWhat::Told(told) => self.told_fighter(world, now, told, from, life),
+            // It has gone to another frontend, which the room hears of soon; until then this is asked again.
+            FighterWhat::Freed(freed, reply) if self.moves.went(freed.object) => drop(reply),
             FighterWhat::Freed(freed, reply) => {
                 self.freed(world, now, freed);
                 // An error means that nobody waits for it.
@@ -105,6 +107,8 @@ impl Players {
                 fights.sure = life;
                 self.set_health(world, now, object, health);
             }
+            // It fights on where it has gone.
+            _ if self.moves.went(object) => {}
             // A word that was late.
             _ if self.players.get(&object).is_some_and(|player| player.freed == battle) => {}
             // One that is about to begin, if its answer is under way.

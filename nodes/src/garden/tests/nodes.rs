@@ -145,7 +145,7 @@ async fn an_act_that_is_under_way_when_its_garden_leaves_is_ended_first() {
 
 #[tokio::test(start_paused = true)]
 async fn a_garden_frozen_in_the_midst_of_an_act_that_another_has_done_meanwhile_does_not_do_it_again() {
-    let mut village = Village::start().await;
+    let village = Village::start().await;
     let tile = village.tree();
     let slow = Rates { delay: Duration::from_millis(6), ..Rates::default() };
     village.stores[0].random(7, slow);
@@ -189,6 +189,8 @@ async fn a_frozen_garden_forgets_what_it_showed_before_it_says_anything() {
     village.until_shown(other, "the tree", |shown| shown.len() == 1).await;
     assert_eq!(village.code(other, 2, ANN, gather(tile)).await, "");
     let now = village.shown(other).await;
+    // Longer than its lease.
+    sleep(Duration::from_secs(6)).await;
     // When it thaws, the documents are out of its reach: it has nothing to show, and what it had is not said again.
     village.stores[keeper].unreachable(true);
     village.garden(keeper).tasks.freeze(false);

@@ -232,7 +232,8 @@ impl View {
         // What nobody can read stays where it is until its lease ends; it stands in nobody's way.
         let Some(waiting) = waiting else { return false };
         let Waiting { class, number, player, session, .. } = waiting;
-        let order = Order { class, created: entry.created, number, player };
+        let created = if planted::is("queue_order_by_clock") { entry.modified } else { entry.created };
+        let order = Order { class, created, number, player };
         let mut fresh = Known { waiting, modified: entry.modified, place: 0, kept, seen: now, let_in: false };
         let before = self.players.get(&player).copied();
         let known = before.filter(|before| before.created == order.created).and_then(|before| self.line.get(&before));

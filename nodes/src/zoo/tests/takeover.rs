@@ -208,7 +208,9 @@ async fn a_frozen_zoo_that_was_replaced_says_nothing_of_what_it_lost() {
     let (zoo, told) = (reserve.role(first), FighterFreed { battle: 5, object, health: 0, how: Freed::Defeated });
     let take = ask(zoo, FIGHTER_TAKE.name, &FighterTake { battle: 6, object }).await.expect_err("not its own");
     assert!([codes::UNAVAILABLE, codes::MISSING].contains(&&*take.code), "{take}");
-    assert_eq!(ask(zoo, FIGHTER_FREED.name, &told).await.expect_err("not its own").code, codes::UNAVAILABLE);
+    // It may know by now who has the animal, and pass the word on: that zoo knows better.
+    let freed = ask(zoo, FIGHTER_FREED.name, &told).await;
+    assert!(freed.as_ref().is_ok_and(|_| true) || freed.as_ref().is_err_and(|it| it.code == codes::UNAVAILABLE));
     let dropped = async || reserve.animals(first).await.is_empty();
     reserve.until_so("the fenced one dropping all", dropped).await;
     assert_eq!(reserve.frames(first), frames, "not a frame was published before");

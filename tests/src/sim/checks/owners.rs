@@ -83,8 +83,10 @@ impl Owners {
         let mut both = BTreeMap::new();
         for (id, owners) in owners.into_iter().filter(|(_, owners)| owners.len() > 1) {
             let highest = owners.iter().map(|(_, held)| held.epoch).max().unwrap_or(0);
-            let names: Vec<String> =
-                owners.iter().map(|(node, held)| format!("{} (epoch {})", cluster.places[node.place].name, held.epoch)).collect();
+            let names: Vec<String> = owners
+                .iter()
+                .map(|(node, held)| format!("{} (epoch {})", cluster.places[node.place].name, held.epoch))
+                .collect();
             if owners.iter().filter(|(_, held)| held.epoch == highest).count() > 1 {
                 self.tell(format!("object {id} has two owners of one epoch: {names:?}"));
             }

@@ -162,7 +162,10 @@ fn clients(truth: &Truth, people: &People) -> Vec<String> {
             let told = (*epoch, *version);
             let same = |real: &Held| (real.epoch, real.version) != told || real.publisher == *publisher;
             if !truth.holds(*id, told) || !truth.now.get(id).is_none_or(same) {
-                found.push(format!("person {who} is shown {id} as {told:?} of {publisher:x}, it is {:?}", truth.now.get(id)));
+                found.push(format!(
+                    "person {who} is shown {id} as {told:?} of {publisher:x}, it is {:?}",
+                    truth.now.get(id)
+                ));
             }
         }
         for (id, real) in truth.settled() {
@@ -178,7 +181,8 @@ fn clients(truth: &Truth, people: &People) -> Vec<String> {
 /// Whoever fights MUST be in a battle that goes on and knows it, and the other way round.
 fn battles(cluster: &Cluster, census: &[Census]) -> Vec<String> {
     let mut found = Vec::new();
-    let rooms: BTreeMap<u64, &Vec<u64>> = census.iter().flat_map(|node| node.members.iter().map(|(id, m)| (*id, m))).collect();
+    let rooms: BTreeMap<u64, &Vec<u64>> =
+        census.iter().flat_map(|node| node.members.iter().map(|(id, m)| (*id, m))).collect();
     let mut fighting = BTreeMap::new();
     for node in census {
         let fighters = node.reals.iter().filter(|(_, held)| held.battle != 0);

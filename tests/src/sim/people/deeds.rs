@@ -365,7 +365,11 @@ fn party(person: &mut Person) {
     let party = person.seen.party();
     let act = match invited {
         _ if party.party != 0 && person.random.random_ratio(1, 3) => {
-            if party.leader == person.number { Act::Dissolve {} } else { Act::Leave {} }
+            if party.leader == person.number {
+                Act::Dissolve {}
+            } else {
+                Act::Leave {}
+            }
         }
         _ if party.party != 0 && party.leader == person.number && person.random.random_ratio(1, 3) => {
             let Some(player) = party.members.iter().find(|member| **member != person.number) else { return };

@@ -274,7 +274,9 @@ impl Person {
                     self.welcomed(first);
                 }
                 Ok(ServerMessage::Answer { seq, outcome }) => {
-                    if let Outcome::Ok { motion: Some(motion) } | Outcome::Refused { motion: Some(motion), .. } = &outcome {
+                    if let Outcome::Ok { motion: Some(motion) } | Outcome::Refused { motion: Some(motion), .. } =
+                        &outcome
+                    {
                         self.seen.motion = *motion;
                     }
                     self.answered(seq, &outcome);
@@ -310,7 +312,9 @@ impl Person {
 
     fn answered(&mut self, seq: u32, outcome: &Outcome) {
         self.mix(u64::from(seq));
-        let Some(number) = self.open.iter().find(|(_, open)| open.seq == seq).map(|(number, _)| *number) else { return };
+        let Some(number) = self.open.iter().find(|(_, open)| open.seq == seq).map(|(number, _)| *number) else {
+            return;
+        };
         let Some(open) = self.open.get_mut(&number) else { return };
         let now = Instant::now();
         tracing::debug!(player = self.number, number, seq, op = open.act.op(), open.unsure, open.earlier, ?outcome, "was told");
@@ -522,7 +526,8 @@ impl Person {
     fn show(&self) {
         let mut window = lock(&self.window);
         (window.open, window.trace) = (self.open.len(), self.trace);
-        window.not_replaced = self.shadow.as_ref().map(|(_, _, frontend)| format!("an older connection to {frontend} stands"));
+        window.not_replaced =
+            self.shadow.as_ref().map(|(_, _, frontend)| format!("an older connection to {frontend} stands"));
         if self.phase() == Phase::Playing {
             return;
         }
@@ -532,7 +537,8 @@ impl Person {
             island: sight.island(),
             cells: sight.cells().iter().copied().collect(),
         });
-        let acts: Vec<String> = self.open.iter().map(|(n, open)| format!("{n} {} ({} asks)", open.act.op(), open.asks)).collect();
+        let acts: Vec<String> =
+            self.open.iter().map(|(n, open)| format!("{n} {} ({} asks)", open.act.op(), open.asks)).collect();
         window.state = format!("in at {}, waits for {acts:?}", self.frontend);
     }
 }

@@ -1,4 +1,4 @@
-//! How many players this gateway sent to each frontend lately, and where they arrive: what their loads do not say yet.
+//! How many players this node sent to each frontend lately, and where they arrive: what their loads do not say yet.
 //!
 //! Heartbeats come about once a second; within that time a burst would otherwise all go to the same frontend.
 
@@ -14,7 +14,7 @@ const WINDOW: Duration = Duration::from_millis(1_500);
 
 /// Counts of the present window and the one before.
 #[derive(Debug, Default)]
-pub(super) struct Sent {
+pub(crate) struct Sent {
     windows: Mutex<Option<Windows>>,
 }
 
@@ -33,7 +33,7 @@ struct Counts {
 
 impl Sent {
     /// One more was sent there, to arrive in this block (by its mark, see `load`).
-    pub(super) fn count(&self, node: &NodeId, block: Option<u32>) {
+    pub(crate) fn count(&self, node: &NodeId, block: Option<u32>) {
         self.with(|windows| {
             *windows.now.all.entry(node.clone()).or_default() += 1;
             if let Some(block) = block {
@@ -43,7 +43,7 @@ impl Sent {
     }
 
     /// How many were sent there lately, in all and to this block.
-    pub(super) fn lately(&self, node: &NodeId, block: Option<u32>) -> (u32, u32) {
+    pub(crate) fn lately(&self, node: &NodeId, block: Option<u32>) -> (u32, u32) {
         let at = block.map(|block| (node.clone(), block));
         self.with(|windows| {
             let both = [&windows.now, &windows.before];

@@ -31,7 +31,7 @@ pub struct Candidate {
     pub node: NodeId,
     /// What it last said; `None` if nothing yet.
     pub load: Option<Load>,
-    /// Players sent there by this gateway since then.
+    /// Players sent there by this node since then.
     pub sent: u32,
     /// Those of them who arrive in the same block as the player.
     pub sent_here: u32,
@@ -75,7 +75,7 @@ fn cost(candidate: &Candidate, arrival: &Arrival) -> Option<f64> {
 }
 
 /// The part of `sees` that the frontend sees already, 0 to 1.
-fn shared(load: &Load, sees: &[Cell]) -> f64 {
+pub fn shared(load: &Load, sees: &[Cell]) -> f64 {
     if sees.is_empty() {
         return 0.0;
     }
