@@ -254,8 +254,10 @@ async fn a_player_of_version_3_with_fields_of_version_4_is_refused_and_left_as_i
         let store = MemoryStore::new();
         let text = VERSION_3[0].replace("\"v\":3", &format!("\"v\":3,\"{field}\":3"));
         store.insert(&key(ID), Bytes::from(text.clone()), WriteOptions::default()).await.expect("insert");
-        let error =
-            claim(&store, ID, &node("a", 1), &Seating::AsItIs, nobody_is_gone).await.expect_err("malformed").to_string();
+        let error = claim(&store, ID, &node("a", 1), &Seating::AsItIs, nobody_is_gone)
+            .await
+            .expect_err("malformed")
+            .to_string();
         assert!(
             error.contains(&format!("cannot be migrated from version 3: it has a field \"{field}\" already")),
             "{error}"
@@ -323,8 +325,10 @@ async fn a_claim_that_is_repeated_keeps_its_seat_though_its_token_was_used_by_it
 async fn of_two_who_come_back_with_one_token_one_is_too_late() {
     let (store, mut ann) = seated().await;
     release(&store, &mut ann).await.expect("release");
-    let (one, other) =
-        tokio::join!(claim_back(&store, "b", Some(0), nobody_is_gone), claim_back(&store, "c", Some(0), nobody_is_gone));
+    let (one, other) = tokio::join!(
+        claim_back(&store, "b", Some(0), nobody_is_gone),
+        claim_back(&store, "c", Some(0), nobody_is_gone)
+    );
     let won = [&one, &other].iter().filter(|claim| matches!(claim, Claim::Claimed(_))).count();
     let held = [&one, &other].iter().filter(|claim| matches!(claim, Claim::HeldBy(_))).count();
     assert_eq!((won, held), (1, 1), "{one:?} {other:?}");

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use estate::document::DocumentError;
-use estate::player::{self, Birth, Claim, Claimant, Owner, PlayerDocument, PlayerError, Seating, claim, create, release, save};
+use estate::player::{
+    self, Birth, Claim, Claimant, Owner, PlayerDocument, PlayerError, Seating, claim, create, release, save,
+};
 use estate::schedules::{End, Scenario};
 use estate::store::{Ack, Outcome, Store};
 use serde_json::{Value, json};

@@ -152,7 +152,8 @@ pub(super) async fn look_around(sessions: Sessions, mut wished: mpsc::Receiver<W
 impl Sessions {
     async fn look_for(&self, wishes: Vec<Wish>) {
         let shared = &self.shared;
-        let epochs: FxHashMap<ObjectId, Epoch> = wishes.iter().map(|Wish(player, epoch, _)| (*player, *epoch)).collect();
+        let epochs: FxHashMap<ObjectId, Epoch> =
+            wishes.iter().map(|Wish(player, epoch, _)| (*player, *epoch)).collect();
         let mut players: Vec<ObjectId> = epochs.keys().copied().collect();
         players.sort_unstable();
         let (tell, told) = oneshot::channel();
@@ -258,7 +259,9 @@ impl Sessions {
         let begins = match arriving.begins {
             Begins::At(island, place) => Some((island, place)),
             Begins::On(None) => seen.or_else(|| self.start_of(&document, None)),
-            Begins::On(wanted) => seen.filter(|(on, _)| wanted == Some(*on)).or_else(|| self.start_of(&document, wanted)),
+            Begins::On(wanted) => {
+                seen.filter(|(on, _)| wanted == Some(*on)).or_else(|| self.start_of(&document, wanted))
+            }
         };
         let Some((island, place)) = begins else {
             return Err(Farewell::new(codes::UNAVAILABLE, "this frontend has no island to begin on"));

@@ -63,11 +63,7 @@ enum Waited {
 
 impl Sessions {
     /// Claims the document of a player that comes in. `wanted` says whether anybody still waits for it.
-    pub(super) async fn claim(
-        &self,
-        arriving: &Arriving,
-        wanted: impl Fn() -> bool + Sync,
-    ) -> Result<Taken, Farewell> {
+    pub(super) async fn claim(&self, arriving: &Arriving, wanted: impl Fn() -> bool + Sync) -> Result<Taken, Farewell> {
         let (shared, id) = (&self.shared, arriving.player);
         // Its last place and steps are only there.
         if !self.is_released(id).await {

@@ -150,7 +150,8 @@ async fn welcome(
 async fn hung_up(stream: &mut Stream, early: &mut Early) {
     while early.len() < EARLY {
         match stream.next().await {
-            None | Some(Ok(Message::Close(_)) | Err(WsError::ConnectionClosed | WsError::AlreadyClosed | WsError::Io(_))) => {
+            None
+            | Some(Ok(Message::Close(_)) | Err(WsError::ConnectionClosed | WsError::AlreadyClosed | WsError::Io(_))) => {
                 return;
             }
             Some(Err(WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => return,

@@ -7,8 +7,8 @@
 
 mod commands;
 mod entering;
-mod yielding;
 mod show;
+mod yielding;
 
 mod fighting;
 mod health;

@@ -326,7 +326,8 @@ impl Sessions {
                 let session = SessionId(u128::from(shared.random()) << 64 | u128::from(shared.random()));
                 let harbour = sail::landing(shared, passage.island).map(|place| (passage.island, place));
                 let harbour = harbour.filter(|(island, _)| shared.islands.chart().takes_arrivals(*island));
-                let begins = harbour.map_or(Begins::On(Some(passage.island)), |(island, place)| Begins::At(island, place));
+                let begins =
+                    harbour.map_or(Begins::On(Some(passage.island)), |(island, place)| Begins::At(island, place));
                 (passage.player, session, Comes::Anew, begins)
             }
         };

@@ -364,7 +364,9 @@ mod tests {
             assert_eq!(key().read(&String::from_utf8(forged).unwrap()), Err(Refused::Forged), "byte {i}");
             assert_eq!(key().read(&token[..i]), Err(Refused::Forged), "the first {i}");
         }
-        for garbage in ["", "r", "rr", &"é".repeat(64), &format!("r{}", "é".repeat(64)), &token[1..], &format!("{token}0")] {
+        for garbage in
+            ["", "r", "rr", &"é".repeat(64), &format!("r{}", "é".repeat(64)), &token[1..], &format!("{token}0")]
+        {
             assert_eq!(key().read(garbage), Err(Refused::Forged), "{garbage:?}");
         }
         assert_eq!(key().read(&token.to_uppercase()), Err(Refused::Forged), "one form only");

@@ -89,8 +89,8 @@ impl Stage {
             directory: directory.clone(),
             district: self.district.clone(),
             hands: Arc::default(),
-        looks: crate::owners::Looks::default(),
-    });
+            looks: crate::owners::Looks::default(),
+        });
         let kinds = kinds::all(Arc::new(Terrains::new(&islands))).beside(super::DOCUMENTS);
         let estate = Arc::new(Transactions::new(Arc::new(self.store.client()), kinds, owners.clone(), life));
         let report = watch::channel(Arc::default()).1;

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
+use cartographer::geometry::ObjectId;
 use estate::store::memory::Rates;
 use futures_util::future::join_all;
 use mesh::{NodeId, Role};
 use nodes::game::player::MAX_SPEED;
 use nodes::methods::{CloseSession, SESSION_CLOSE, pack};
 use nodes::protocol::{Act, Command, UNITS_PER_TILE, Wares, codes};
-use cartographer::geometry::ObjectId;
 use tests::village::{Land, Person, Plan, Reply, Village, story};
 use tokio::time::Instant;
 
@@ -80,7 +80,8 @@ fn who_walked_when_its_frontend_was_killed_comes_back_elsewhere_where_others_see
             assert!(x > 30, "Ann walked on as everybody saw: she is at {x}");
             assert!((seen.tile.0 - x).abs() <= 1 && seen.tile.1 == y, "{:?} and ({x}, {y})", seen.tile);
             // And she still walks: to where she was going.
-            bob.waits_until("the end of Ann's walk", |seen| seen.thing(ann.player).is_some_and(|it| it.tile.0 == 80)).await;
+            bob.waits_until("the end of Ann's walk", |seen| seen.thing(ann.player).is_some_and(|it| it.tile.0 == 80))
+                .await;
         });
     }
 }
@@ -124,7 +125,8 @@ fn hundreds_of_a_killed_frontend_come_back_at_once() {
     story(meadow(), async |village| {
         let mut crowd = Vec::new();
         for index in 0..MANY {
-            let mut one = village.person(&format!("One {index}"), 1, 2 + (index % 90) as u16, 2 + (index / 5) as u16).await;
+            let mut one =
+                village.person(&format!("One {index}"), 1, 2 + (index % 90) as u16, 2 + (index / 5) as u16).await;
             one.looks = false;
             one.arrives("frontend-1").await;
             crowd.push(one);
@@ -246,7 +248,10 @@ fn the_players_of_a_frozen_frontend_come_back_elsewhere_and_nothing_it_does_when
                 assert!(!done, "answered as done: {:?}", ann.seen.answers);
             }
             assert_eq!(village.carried(ann.player, "wood"), 3);
-            assert_eq!(village.document(&format!("player/{}", ann.player)).expect("Ann")["owner"]["node"], "frontend-2");
+            assert_eq!(
+                village.document(&format!("player/{}", ann.player)).expect("Ann")["owner"]["node"],
+                "frontend-2"
+            );
             assert!(again.act(Act::Bag {}).await.1.done(), "who has the player goes on");
             village.is_whole().await;
         });
@@ -260,7 +265,9 @@ fn a_frontend_whose_lease_was_lost_goes_on_with_players_whom_nobody_claimed() {
         let mut bob = village.person("Bob", 1, 32, 30).await;
         ann.arrives("frontend-1").await;
         bob.arrives("frontend-1").await;
-        let epoch = |village: &Village, player: u64| village.document(&format!("player/{player}")).expect("one")["epoch"].clone();
+        let epoch = |village: &Village, player: u64| {
+            village.document(&format!("player/{player}")).expect("one")["epoch"].clone()
+        };
         let before = (epoch(village, ann.player), epoch(village, bob.player));
         village.freeze("frontend-1", true);
         gone(village, "frontend-1", "frontend-2").await;

@@ -113,7 +113,9 @@ mod tests {
 
     #[test]
     fn a_speed_is_told_from_its_components() {
-        for (velocity, told) in [((0, 0), 0), ((1024, 0), 1024), ((-3, 4), 5), ((724, 724), 1024), ((i32::MIN, 0), i32::MAX)] {
+        for (velocity, told) in
+            [((0, 0), 0), ((1024, 0), 1024), ((-3, 4), 5), ((724, 724), 1024), ((i32::MIN, 0), i32::MAX)]
+        {
             assert_eq!(speed(velocity), told, "{velocity:?}");
         }
     }
