@@ -69,8 +69,6 @@ struct Bot {
     home: bool,
     /// What lives its life, if it does more than walk.
     settler: Option<Settler>,
-    /// When it last heard anything.
-    heard: Instant,
     /// It follows a redirect, and has heard nothing since then.
     silent: Option<Instant>,
 }
@@ -151,7 +149,6 @@ impl Bot {
             timing: play::Timing::new(now),
             heard: now,
             home: false,
-            heard: now,
             silent: None,
         };
         bot.settle(welcome, now);
