@@ -53,7 +53,7 @@ async fn own(store: Arc<dyn Store>, node: &'static str, plan: Plan) -> Told {
     let mut owned = match claim(&*store, ID, &me, &Seating::AsItIs, |_| plan.everybody_is_gone).await {
         Ok(Claim::Claimed(owned)) => *owned,
         Ok(Claim::HeldBy(owner)) => return Told::HeldBy(owner),
-        Ok(Claim::Missing) => unreachable!("the setup made it"),
+        Ok(Claim::Missing | Claim::Unseated(_)) => unreachable!("the setup made it, and nobody asks for its seat"),
         Err(error) => return Told::Failed(error),
     };
     let epoch = owned.epoch();

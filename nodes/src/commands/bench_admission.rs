@@ -183,7 +183,6 @@ impl Place {
                 },
                 exposition: exposition.clone(),
                 secret,
-                faults: Default::default(),
                 content: Content::bundled(),
                 calendar: Calendar::real(),
                 steward: None,
