@@ -182,7 +182,15 @@ impl Person {
         self.line = Some(Line { sessions, process, id, gate, pipe, since });
         self.frontend = frontend.to_owned();
         self.seen.begin();
-        self.waits_for("a welcome", |seen| seen.welcome.clone().map(drop)).await;
+        // Whoever let one in may die before it has said so.
+        let until = Instant::now() + PATIENCE;
+        while self.seen.welcome.is_none() {
+            if self.is_lost() || Instant::now() >= until {
+                return Err("it was lost before its welcome".to_owned());
+            }
+            sleep(LOOK).await;
+            self.look();
+        }
         let first = self.seen.welcome.as_ref().map_or(0, |welcome| welcome.first_operation);
         // A session that goes on may ask again for what it asked for.
         self.next = if kind == HelloKind::Resume { self.next.max(first) } else { first };
