@@ -27,14 +27,15 @@ use mesh::tasks::Tasks;
 use mesh::transport::memory::MemoryNetwork;
 use mesh::{NodeId, PeerState, Role};
 use nodes::calendar::Calendar;
+use nodes::election;
 use nodes::frontend;
 use nodes::game::GameWorld;
 use nodes::game::content::Content;
 use nodes::islands::Archipelago;
 use nodes::islands::record::{self, IslandKind, IslandRecord, IslandState};
 use nodes::metrics::Exposition;
+use nodes::steward::WorldRules;
 use nodes::steward::office::Office;
-use nodes::steward::{WorldRules, election};
 use nodes::wiring::{self, Door, Membership, Node, Setup};
 use nodes::world_loop::Inspection;
 use rand::rngs::StdRng;
@@ -389,7 +390,7 @@ impl Village {
 
     /// The node that is steward, if there is one.
     pub async fn steward(&self) -> Option<String> {
-        let key = election::key(&District::new(CLUSTER, DISTRICT));
+        let key = election::key(&District::new(CLUSTER, DISTRICT), "steward");
         let entry = self.directory.client().get(&key).await.expect("the directory answers")?;
         serde_json::from_slice::<Office>(&entry.value).ok().map(|office| office.node)
     }

@@ -2,8 +2,8 @@
 //!
 //! Answers are read leniently (unknown fields are ignored), refusals keep their code and the pause that the gateway asks
 //! for. Every call has a deadline. This module NEVER retries by itself, except that [`Gateway::admit`] waits in line and
-//! comes back after a pause that the gateway named, for as long as its caller allows. Of several gateways another one is
-//! asked when one cannot be reached: all of them know the queue.
+//! comes back after a pause that the gateway named, for as long as its caller allows; and that of several gateways another
+//! one is asked when one cannot be reached: all of them know the queue.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +18,8 @@ use super::ClientError;
 
 /// No call takes longer.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(30);
+/// The same where another gateway can be asked.
+pub const CALL_DEADLINE_OF_SEVERAL: Duration = Duration::from_secs(10);
 /// How often the place in line is asked for where the gateway does not say.
 const QUEUE_POLL: Duration = Duration::from_secs(1);
 /// The longest that it is let wait: the place is lost if nobody asks for it for long.
@@ -25,12 +27,13 @@ const QUEUE_POLL_MOST: Duration = Duration::from_secs(15);
 /// The shortest and longest pause before an unavailable gateway is asked again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
-/// A gateway, or several of one district, by their base addresses. Clones share their connections.
+/// A gateway, by its base address; or several that serve the same mesh, of which the next is asked when one does not answer.
+/// Clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Gateway {
     bases: Arc<[String]>,
-    /// The one that is asked now.
-    chosen: Arc<AtomicUsize>,
+    /// Which one answered last.
+    current: Arc<AtomicUsize>,
     http: reqwest::Client,
 }
 
@@ -86,6 +89,16 @@ pub struct Island {
 pub struct ChunkTiles {
     /// The tiles on which something stands.
     pub tiles: Vec<ChunkTile>,
+    /// The holding to which it belongs.
+    #[serde(default)]
+    pub holding: Option<Holding>,
+}
+
+/// Somebody's land.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Holding {
+    /// The player's object id.
+    pub owner: u64,
 }
 
 /// A tile on which something stands.
@@ -141,25 +154,54 @@ struct ErrorBody {
 impl Gateway {
     /// A gateway at `http://host:port`, or several, separated by commas.
     pub fn new(bases: &str) -> Result<Self, ClientError> {
-        let http = reqwest::Client::builder().timeout(CALL_DEADLINE).build()?;
-        let bases = bases.split(',').map(|base| base.trim().trim_end_matches('/').to_owned()).collect();
-        Ok(Self { bases, chosen: Arc::default(), http })
+        let bases = bases.split(',').map(|base| base.trim().trim_end_matches('/').to_owned());
+        let bases: Arc<[String]> = bases.filter(|base| !base.is_empty()).collect();
+        if bases.is_empty() {
+            return Err(ClientError::Answer("no address of a gateway".to_owned()));
+        }
+        let deadline = if bases.len() > 1 { CALL_DEADLINE_OF_SEVERAL } else { CALL_DEADLINE };
+        let http = reqwest::Client::builder().timeout(deadline).build()?;
+        Ok(Self { bases, current: Arc::default(), http })
+    }
+
+    /// Asks the gateway that answered last, and the others in turn if it does not answer.
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        request: impl Fn(&reqwest::Client, String) -> reqwest::RequestBuilder,
+    ) -> Result<T, ClientError> {
+        let mut left = self.bases.len();
+        loop {
+            let current = self.current.load(Ordering::Relaxed);
+            let base = &self.bases[current % self.bases.len()];
+            let answered = answer(request(&self.http, format!("{base}{path}"))).await;
+            left -= 1;
+            match answered {
+                Err(ClientError::Http(error)) if left > 0 => {
+                    tracing::debug!(%error, base, "a gateway does not answer: the next one");
+                    // Somebody else may have gone on to the next one already.
+                    let next = current.wrapping_add(1);
+                    let _ = self.current.compare_exchange(current, next, Ordering::Relaxed, Ordering::Relaxed);
+                }
+                answered => return answered,
+            }
+        }
     }
 
     /// Creates an account; `name_taken` is a refusal like any other.
     pub async fn create_account(&self, name: &str, password: &str) -> Result<Account, ClientError> {
-        let request = self.http.post(self.url("/v1/accounts")).json(&json!({ "name": name, "password": password }));
-        answer(request).await
+        let body = json!({ "name": name, "password": password });
+        self.ask("/v1/accounts", |http, url| http.post(url).json(&body)).await
     }
 
     /// The islands of the world.
     pub async fn islands(&self) -> Result<Vec<Island>, ClientError> {
-        answer(self.http.get(self.url("/v1/islands"))).await
+        self.ask("/v1/islands", |http, url| http.get(url)).await
     }
 
     /// What stands on a chunk.
     pub async fn chunk(&self, island: u32, x: u16, y: u16) -> Result<ChunkTiles, ClientError> {
-        answer(self.http.get(self.url(&format!("/v1/islands/{island}/chunks/{x}/{y}")))).await
+        self.ask(&format!("/v1/islands/{island}/chunks/{x}/{y}"), |http, url| http.get(url)).await
     }
 
     /// Opens a session and waits, at most until `deadline`, until it is let in.
@@ -177,7 +219,7 @@ impl Gateway {
         let mut retries = 0;
         loop {
             let session = self.open(&body, &mut retries, deadline).await?;
-            // A place that was lost because nobody could ask for it in time: the end of the line, once more.
+            // A place is lost if nobody could ask for it in time: then it is the end of the line, once more.
             if let Some(session) = self.wait_in_line(session, &mut retries, deadline).await? {
                 return session.admission(retries);
             }
@@ -193,11 +235,10 @@ impl Gateway {
     ) -> Result<SessionAnswer, ClientError> {
         let mut pause = PAUSE.0;
         loop {
-            let refusal = match answer(self.http.post(self.url("/v1/sessions")).json(body)).await {
+            let refusal = match self.ask("/v1/sessions", |http, url| http.post(url).json(body)).await {
                 Ok(session) => return Ok(session),
                 Err(error) => error,
             };
-            self.turn_from(&refusal);
             let wait = comeback(&refusal, pause).ok_or(refusal)?;
             if Instant::now() + wait > deadline {
                 return Err(ClientError::Late("admission"));
@@ -215,37 +256,25 @@ impl Gateway {
         retries: &mut u32,
         deadline: Instant,
     ) -> Result<Option<SessionAnswer>, ClientError> {
+        let path = format!("/v1/sessions/{}", session.session);
         while session.state == "queued" {
             let pause = session.poll_s.map_or(QUEUE_POLL, Duration::from_secs).min(QUEUE_POLL_MOST);
             if Instant::now() + pause > deadline {
                 return Err(ClientError::Late("place"));
             }
             sleep(pause).await;
-            match answer(self.http.get(self.url(&format!("/v1/sessions/{}", session.session)))).await {
+            match self.ask(&path, |http, url| http.get(url)).await {
                 Ok(told) => session = told,
                 Err(ClientError::Refused { status: 404, .. }) => return Ok(None),
                 Err(error) => {
-                    // Any other gateway knows the place as well.
-                    self.turn_from(&error);
                     comeback(&error, pause).ok_or(error)?;
+                    // A gateway that knows nothing just now, or none at all: any other knows the place as well.
+                    self.current.fetch_add(1, Ordering::Relaxed);
                     *retries += 1;
                 }
             }
         }
         Ok(Some(session))
-    }
-
-    /// From a gateway that does not serve to the next one.
-    fn turn_from(&self, error: &ClientError) {
-        if matches!(error, ClientError::Http(_) | ClientError::Refused { status: 503, .. }) {
-            self.chosen.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn url(&self, path: &str) -> String {
-        // `split` gives at least one.
-        let base = &self.bases[self.chosen.load(Ordering::Relaxed) % self.bases.len()];
-        format!("{base}{path}")
     }
 }
 
