@@ -2,8 +2,8 @@
 //!
 //! Answers are read leniently (unknown fields are ignored), refusals keep their code and the pause that the gateway asks
 //! for. Every call has a deadline. This module NEVER retries by itself, except that [`Gateway::admit`] waits in line and
-//! comes back after a pause that the gateway named, for as long as its caller allows. Of several gateways another one is
-//! asked when one cannot be reached: all of them know the queue.
+//! comes back after a pause that the gateway named, for as long as its caller allows; and that of several gateways another
+//! one is asked when one cannot be reached: all of them know the queue.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -219,7 +219,7 @@ impl Gateway {
         let mut retries = 0;
         loop {
             let session = self.open(&body, &mut retries, deadline).await?;
-            // A place that was lost because nobody could ask for it in time: the end of the line, once more.
+            // A place is lost if nobody could ask for it in time: then it is the end of the line, once more.
             if let Some(session) = self.wait_in_line(session, &mut retries, deadline).await? {
                 return session.admission(retries);
             }
@@ -239,7 +239,6 @@ impl Gateway {
                 Ok(session) => return Ok(session),
                 Err(error) => error,
             };
-            self.turn_from(&refusal);
             let wait = comeback(&refusal, pause).ok_or(refusal)?;
             if Instant::now() + wait > deadline {
                 return Err(ClientError::Late("admission"));
@@ -257,31 +256,25 @@ impl Gateway {
         retries: &mut u32,
         deadline: Instant,
     ) -> Result<Option<SessionAnswer>, ClientError> {
+        let path = format!("/v1/sessions/{}", session.session);
         while session.state == "queued" {
             let pause = session.poll_s.map_or(QUEUE_POLL, Duration::from_secs).min(QUEUE_POLL_MOST);
             if Instant::now() + pause > deadline {
                 return Err(ClientError::Late("place"));
             }
             sleep(pause).await;
-            match self.ask(&format!("/v1/sessions/{}", session.session), |http, url| http.get(url)).await {
+            match self.ask(&path, |http, url| http.get(url)).await {
                 Ok(told) => session = told,
                 Err(ClientError::Refused { status: 404, .. }) => return Ok(None),
                 Err(error) => {
-                    // Any other gateway knows the place as well.
-                    self.turn_from(&error);
                     comeback(&error, pause).ok_or(error)?;
+                    // A gateway that knows nothing just now, or none at all: any other knows the place as well.
+                    self.current.fetch_add(1, Ordering::Relaxed);
                     *retries += 1;
                 }
             }
         }
         Ok(Some(session))
-    }
-
-    /// From a gateway that does not serve to the next one.
-    fn turn_from(&self, error: &ClientError) {
-        if let ClientError::Refused { status: 503, .. } = error {
-            self.current.fetch_add(1, Ordering::Relaxed);
-        }
     }
 }
 

@@ -364,11 +364,7 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 /// Limits so small that a test reaches them.
 pub(crate) fn tight() -> gateway::Config {
     let rate = Rate { burst: 2, per_minute: 1 };
-    gateway::Config {
-        passwords: PasswordCost::cheap(),
-        creations: rate,
-        failures: rate,
-        trust_forwarded: true,
-        ..gateway::Config::default()
-    }
+    let passwords = PasswordCost::cheap();
+    let usual = gateway::Config::default();
+    gateway::Config { passwords, creations: rate, failures: rate, trust_forwarded: true, ..usual }
 }

@@ -184,6 +184,7 @@ struct Doorkeeper<'a> {
 
 impl<'a> Doorkeeper<'a> {
     fn new(parts: &'a Parts, office: Office) -> Doorkeeper<'a> {
+        parts.line.view().forget_let_in();
         let (now, abandoned_before) = (Instant::now(), parts.line.view().abandoned());
         let told = (now, 0, office.clone());
         let (offers, leaving) = (FxHashMap::default(), Vec::new());

@@ -149,6 +149,11 @@ impl View {
         }
     }
 
+    /// A new term begins: whoever was let in by the last one, and still has an entry, is looked at again.
+    pub fn forget_let_in(&mut self) {
+        self.line.values_mut().for_each(|known| known.let_in = false);
+    }
+
     /// Takes up to `count` of those whose entries are to be kept alive: player, value, and the revision it was written at.
     pub fn take_polled(&mut self, count: usize) -> Vec<(Waiting, Revision)> {
         let mut taken = Vec::new();
