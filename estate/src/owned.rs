@@ -41,7 +41,7 @@ impl Owner {
     }
 
     /// True if this is an owner of the same life of the same node.
-    fn lives_with(&self, me: &Claimant) -> bool {
+    pub fn lives_with(&self, me: &Claimant) -> bool {
         self.node == me.node && self.incarnation == me.incarnation
     }
 }
@@ -67,6 +67,11 @@ pub(crate) trait Owned: Document {
     /// Changes the tenure.
     fn hold(&mut self, tenure: Tenure);
 
+    /// The epoch of the last owner, if that did not let go of the document; else 0.
+    fn abandoned(&self) -> u64 {
+        self.tenure().owner.map_or(0, |owner| owner.epoch)
+    }
+
     /// Whether this document, which nobody owns and whose epoch is that of `owner`, can be as `owner` left it. Only where
     /// documents expire do epochs begin anew, and may another have had the same one.
     fn left_by(&self, owner: &Owner) -> bool {
@@ -86,8 +91,12 @@ pub(crate) struct Hold {
 
 /// What became of a claim.
 pub(crate) enum Claimed<D> {
-    Yours(D, Hold),
+    /// It is the claimant's now. The number is that of whoever held it last and did not let go; 0 if nobody did, or if that is
+    /// not known any more.
+    Yours(D, Hold, u64),
     HeldBy(Owner),
+    /// `admits` says no to the document as it is.
+    NotAdmitted(D),
     Missing,
 }
 
@@ -106,13 +115,15 @@ impl<E: Into<DocumentError>> From<E> for Lost {
 }
 
 /// Makes `me` the owner of a document, if nobody holds it, or a former claim of the same life of the same node does, or
-/// `is_gone` says that its owner is gone for good. `born` makes one that is missing, if it may be made.
+/// `is_gone` says that its owner is gone for good. `born` makes one that is missing, if it may be made. `admits` judges the
+/// document before anything else and may change what the claim writes; it is not asked about a claim that is there already.
 pub(crate) async fn claim<D: Owned>(
     store: &dyn Store,
     key: &str,
     me: &Claimant,
     is_gone: impl Fn(&Owner) -> bool + Send + Sync,
     born: impl Fn() -> Option<D> + Send + Sync,
+    admits: impl Fn(&mut D) -> bool + Send + Sync,
     options: WriteOptions,
 ) -> Result<Claimed<D>, DocumentError> {
     let mut attempts = Attempts::new();
@@ -129,11 +140,18 @@ pub(crate) async fn claim<D: Owned>(
             }
         };
         let tenure = document.tenure();
-        match (tenure.owner, version) {
-            (Some(owner), Some(version)) if owner.is(me) => {
-                return Ok(Claimed::Yours(document, Hold { version, owner, over: false }));
-            }
-            (Some(owner), _) if !owner.lives_with(me) && !is_gone(&owner) && !planted::is("claim_without_asking") => {
+        if let (Some(owner), Some(version)) = (&tenure.owner, version)
+            && owner.is(me)
+        {
+            let hold = Hold { version, owner: owner.clone(), over: false };
+            return Ok(Claimed::Yours(document, hold, 0));
+        }
+        if !admits(&mut document) {
+            return Ok(Claimed::NotAdmitted(document));
+        }
+        let abandoned = document.abandoned();
+        match tenure.owner {
+            Some(owner) if !owner.lives_with(me) && !is_gone(&owner) && !planted::is("claim_without_asking") => {
                 return Ok(Claimed::HeldBy(owner));
             }
             _ => {}
@@ -147,7 +165,7 @@ pub(crate) async fn claim<D: Owned>(
             None => store.insert(key, value, options).await,
         };
         match written {
-            Ok(version) => return Ok(Claimed::Yours(document, Hold { version, owner, over: false })),
+            Ok(version) => return Ok(Claimed::Yours(document, Hold { version, owner, over: false }, abandoned)),
             Err(error) if planted::is("ambiguous_claim_failed") && error.outcome() == Outcome::Maybe => {
                 return Err(error.into());
             }

@@ -2,7 +2,8 @@
 //!
 //! A node that wants a player [`claim`]s its document: it swaps itself in as the owner of the next epoch. From then on
 //! only it writes ([`save`]), until its last save [`release`]s. An owner whose save finds another owner was *fenced* and
-//! drops the player at once. Whether a former owner is gone is the caller's knowledge (the directory's); this module
+//! drops the player at once. With the player its *seat* is claimed, in the same write: the one session that may come back to
+//! it, wherever its client comes back to. Whether a former owner is gone is the caller's knowledge (the directory's); this module
 //! NEVER judges that by time, and NEVER takes from a living owner.
 
 use serde::{Deserialize, Serialize};
@@ -14,9 +15,12 @@ use crate::owned::{self, Hold, Lost, Owned, Tenure, named};
 use crate::store::{Ack, Store, StoreError, WriteOptions};
 use crate::transaction::Marks;
 
+mod seat;
+
 mod steps;
 
 pub use crate::owned::{Claimant, Owner};
+pub use seat::{Seat, Seating, Unseated};
 pub use steps::{PlayerKind, take};
 
 /// The health of a player who lacks nothing, in percent.
@@ -66,6 +70,10 @@ pub struct PlayerDocument {
     pub kept: u64,
     /// What it has learnt.
     pub experience: u64,
+    /// The session that may come back. Written by its owner, and by claims.
+    pub seat: Seat,
+    /// The epoch under which it was claimed and not released since, whoever has written it then; 0 if it was released.
+    pub held: u64,
     /// What transactions leave.
     #[serde(default, skip_serializing_if = "Marks::is_empty")]
     pub marks: Marks,
@@ -76,8 +84,8 @@ pub struct PlayerDocument {
 
 impl Document for PlayerDocument {
     const KIND: &'static str = "player";
-    const VERSION: u32 = 3;
-    const MIGRATIONS: &'static [Migration] = &[with_goods, with_a_life];
+    const VERSION: u32 = 4;
+    const MIGRATIONS: &'static [Migration] = &[with_goods, with_a_life, with_a_seat];
 
     fn v(&self) -> u32 {
         self.v
@@ -100,6 +108,12 @@ fn with_a_life(fields: &mut Map<String, Value>) -> Result<(), String> {
     add(fields, 2, [("health", WELL.into()), ("home", island), ("floor", 0.into())])
 }
 
+/// To version 4: nobody sits in the player's seat. Who owned it then left no word of how it let go.
+fn with_a_seat(fields: &mut Map<String, Value>) -> Result<(), String> {
+    let empty = serde_json::json!({"session": "", "turn": 0, "until_s": 0});
+    add(fields, 3, [("seat", empty), ("held", 0.into())])
+}
+
 /// Adds fields that a document of version `from` does not know.
 fn add<const N: usize>(fields: &mut Map<String, Value>, from: u32, fresh: [(&str, Value); N]) -> Result<(), String> {
     for (name, value) in fresh {
@@ -115,7 +129,12 @@ impl Owned for PlayerDocument {
         Tenure { owner: self.owner.clone(), epoch: self.epoch, writes: self.writes }
     }
 
+    fn abandoned(&self) -> u64 {
+        self.owner.as_ref().map_or(self.held, |owner| owner.epoch)
+    }
+
     fn hold(&mut self, tenure: Tenure) {
+        self.held = tenure.owner.as_ref().map_or(0, |owner| owner.epoch);
         Tenure { owner: self.owner, epoch: self.epoch, writes: self.writes } = tenure;
     }
 }
@@ -140,6 +159,8 @@ pub enum Claim {
     Claimed(Box<Claimed>),
     /// Somebody who is not gone holds it.
     HeldBy(Owner),
+    /// The seat cannot be taken so, whoever holds the player.
+    Unseated(Unseated),
     /// There is no such player.
     Missing,
 }
@@ -150,6 +171,7 @@ pub struct Claimed {
     /// The document. Change it and [`save`]; `owner`, `epoch` and `writes` are kept by this module.
     pub document: PlayerDocument,
     hold: Hold,
+    abandoned: u64,
     /// Memory has what a step did and the store may not: see [`take`].
     unsaved: bool,
 }
@@ -163,6 +185,12 @@ impl Claimed {
     /// The epoch that this node owns.
     pub fn epoch(&self) -> u64 {
         self.hold.owner.epoch
+    }
+
+    /// The epoch of the owner from whom it was taken over, which had not released it: what it had not saved is in nobody's
+    /// document. 0 if there was none, or the claim's own reply was lost.
+    pub fn abandoned(&self) -> u64 {
+        self.abandoned
     }
 
     /// True once it was released or fenced: nothing can be saved any more.
@@ -246,6 +274,8 @@ pub async fn create(
         page: Page::default(),
         kept: 0,
         experience: 0,
+        seat: Seat::default(),
+        held: 0,
         marks: Marks::default(),
         rest: Map::new(),
     };
@@ -270,15 +300,24 @@ pub async fn create(
 /// The claim swaps in `me` with the next epoch. If its reply was lost it finds itself already the owner and acts as
 /// such. A former claim of the same life of the same node is taken over like that of a dead one (and fenced): a flow
 /// that died half-way must not lock the player. So a node MUST ask its own sessions before it claims.
+///
+/// `seating` says for which session; it is judged first and written with the claim.
 pub async fn claim(
     store: &dyn Store,
     id: u64,
     me: &Claimant,
+    seating: &Seating,
     is_gone: impl Fn(&Owner) -> bool + Send + Sync,
 ) -> Result<Claim, DocumentError> {
-    Ok(match owned::claim(store, &key(id), me, is_gone, || None, WriteOptions::default()).await? {
-        owned::Claimed::Yours(document, hold) => Claim::Claimed(Box::new(Claimed { document, hold, unsaved: false })),
+    let admits = |document: &mut PlayerDocument| seating.take(&mut document.seat).is_ok();
+    Ok(match owned::claim(store, &key(id), me, is_gone, || None, admits, WriteOptions::default()).await? {
+        owned::Claimed::Yours(document, hold, abandoned) => {
+            Claim::Claimed(Box::new(Claimed { document, hold, abandoned, unsaved: false }))
+        }
         owned::Claimed::HeldBy(owner) => Claim::HeldBy(owner),
+        owned::Claimed::NotAdmitted(mut document) => {
+            Claim::Unseated(seating.take(&mut document.seat).err().unwrap_or(Unseated::Ended))
+        }
         owned::Claimed::Missing => Claim::Missing,
     })
 }

@@ -146,14 +146,14 @@ pub async fn claim(
     is_gone: impl Fn(&Owner) -> bool + Send + Sync,
 ) -> Result<Claim, DocumentError> {
     let born = || Some(PostDocument { v: PostDocument::VERSION, ..PostDocument::default() });
-    Ok(match owned::claim(store, key, me, is_gone, born, lasting(Ack::Durable)).await? {
-        owned::Claimed::Yours(mut document, hold) => {
+    Ok(match owned::claim(store, key, me, is_gone, born, |_| true, lasting(Ack::Durable)).await? {
+        owned::Claimed::Yours(mut document, hold, _) => {
             let state = std::mem::take(&mut document.state);
             Claim::Claimed(Box::new(Held { state, key: key.to_owned(), document, hold }))
         }
         owned::Claimed::HeldBy(owner) => Claim::HeldBy(owner),
-        // Never so: a missing post is born.
-        owned::Claimed::Missing => {
+        // Never so: a missing post is born, and every claimant is admitted.
+        owned::Claimed::Missing | owned::Claimed::NotAdmitted(_) => {
             return Err(DocumentError::Malformed { key: key.to_owned(), reason: "it cannot be made".to_owned() });
         }
     })

@@ -12,7 +12,7 @@ use std::time::Duration;
 use cartographer::geometry::Cell;
 use mesh::{CallRefusal, Incarnation, IncomingCall, Mesh, NodeId, Role};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::methods::living::{WATCH_CELLS, Watch};
 use crate::methods::{pack, unpack};
@@ -20,6 +20,10 @@ use crate::world_loop::WorldReport;
 
 /// How often a frontend looks whether something is to be told.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How long what has gone out of sight is told as if it were seen: a player who goes from one frontend to another, or comes
+/// back at once, finds everything as it was. Without it things vanish and come again under the player's hands.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Messages to one peer between two losses of sight, as a power of two: more than a life has quarters of a second.
 const AGAIN_BITS: u32 = 40;
@@ -161,12 +165,16 @@ pub async fn lookout(
     let mut told: BTreeMap<NodeId, Told> = BTreeMap::new();
     // Whoever is told anew, because it was lost from sight, is told under higher numbers than ever before.
     let mut begun: u64 = 0;
+    let mut last_seen: BTreeMap<Cell, Instant> = BTreeMap::new();
     loop {
         sleep(LOOK_EVERY).await;
         if report.has_changed().is_err() {
             return;
         }
-        let cells = sees.borrow().clone();
+        let now = Instant::now();
+        last_seen.extend(sees.borrow().iter().map(|cell| (*cell, now)));
+        last_seen.retain(|_, at| now.duration_since(*at) < LINGER);
+        let cells: Arc<BTreeSet<Cell>> = Arc::new(last_seen.keys().copied().collect());
         let peers = mesh.peers();
         let wakers = peers.up(Role::Zoo).chain(peers.up(Role::Garden));
         let wakers: Vec<(NodeId, Incarnation)> =

@@ -423,11 +423,45 @@ pub enum Bench {
     World(BenchWorld),
     /// A simulated day of a small world's animals, and a number that stands for all that happened
     Day(BenchDay),
+    /// A burst of logins through the queue, with a gateway killed: order, answers, ticks
+    Admission(BenchAdmission),
     /// A day of players coming and going: do islands and animals follow them? Writes a picture
     Population(BenchPopulation),
     /// The server side of `bench frontend`, in a process of its own so that it can be measured from outside
     #[command(hide = true)]
     FrontendServer(BenchFrontendServer),
+}
+
+/// `wildmesh bench admission`
+#[derive(Args, Debug)]
+pub struct BenchAdmission {
+    /// How many log in, all at once
+    #[arg(long, default_value_t = 32_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub joins: u64,
+    /// Players let in each second, at most
+    #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rate: u32,
+    /// Players that each of the two frontends takes, as far as this process may have sockets
+    #[arg(long, default_value_t = 4_000)]
+    pub capacity: u32,
+    /// How long a player stays once it is in, in seconds
+    #[arg(long, default_value_t = 8)]
+    pub stay: u64,
+    /// Connections over which they log in and ask
+    #[arg(long, default_value_t = 32)]
+    pub connections: usize,
+    /// Use the directory of this process even if this machine has etcd
+    #[arg(long)]
+    pub embedded: bool,
+    /// Kill no gateway
+    #[arg(long)]
+    pub spare: bool,
+    /// The folder of terrain packages [default: islands]
+    #[arg(long)]
+    pub islands: Option<PathBuf>,
+    /// Print the figures as JSON on the last line
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `wildmesh bench population`
@@ -631,6 +665,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Command::Content(ContentCommand::Check { folder }) => return Ok(commands::content::check(folder)),
             Command::Store(Store::Init(store)) => commands::store::init(store).await,
             Command::Store(Store::Check(store)) => commands::store::check(store).await,
+            Command::Bench(Bench::Admission(bench)) => commands::bench_admission::run(bench).await,
             Command::Bench(Bench::Population(bench)) => commands::bench_population::run(&bench),
             Command::Bench(Bench::Mesh(bench)) => commands::bench_mesh::run(bench).await,
             Command::Bench(Bench::Drain(bench)) => commands::bench_drain::run(bench).await,

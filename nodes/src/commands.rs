@@ -10,6 +10,7 @@ pub mod estate;
 pub mod status;
 pub mod store;
 
+pub mod bench_admission;
 pub mod bench_combat;
 pub mod bench_drain;
 pub mod bench_estate;

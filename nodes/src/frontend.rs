@@ -8,6 +8,10 @@ pub mod players;
 
 pub mod sessions;
 
+mod arriving;
+mod claiming;
+mod orphans;
+
 pub mod acts;
 pub mod operations;
 
@@ -29,8 +33,9 @@ pub mod wire;
 
 mod keeper;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use cartographer::geometry::{IslandId, ObjectId, Place};
 use estate::player::Claimant;
@@ -42,7 +47,7 @@ use mesh::tasks::Tasks;
 use mesh::{Event, Mesh, Role};
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::audience;
 use crate::calendar::Calendar;
@@ -55,15 +60,23 @@ use crate::owners::MeshOwners;
 use crate::protocol;
 use crate::sent::Sent;
 use crate::world_loop::{self, WorldHandle};
+use arriving::Glances;
 use expected::Expected;
+use orphans::Keepers;
 use players::{FrontInput, Players};
-use sessions::Sessions;
+use sessions::{Sessions, Turns};
 use shard::{ClientId, Limits, Shard, ShardCounters};
 use shards::Shards;
-use tickets::{Book, SessionId};
+use tickets::{Book, Resume, ResumeKey, SessionId};
 
-/// Locks that keep two sessions of one player from entering at once, spread by player.
-const TURNS: usize = 64;
+/// Claims of players' documents that are under way at once; further ones wait for their turn.
+const CLAIMS: usize = 64;
+
+/// Clients that may wait for their players to be claimed, at most; further ones are refused.
+const WAITING: usize = 16_384;
+
+/// Keys of documents without a keeper that wait to be looked at; what does not fit is told again.
+const ORPHANS: usize = 256;
 
 /// Lists of notices from shards that wait for the world, at most; a shard then waits.
 const NOTICES: usize = 64;
@@ -100,7 +113,14 @@ pub struct Shared {
     expected: Mutex<Expected>,
     random: Mutex<StdRng>,
     clients: AtomicU64,
-    turns: Vec<Arc<tokio::sync::Mutex<()>>>,
+    turns: Turns,
+    resume_key: ResumeKey,
+    /// How long the record of a dead node may stay in the directory.
+    lease_ttl: Duration,
+    claims: Semaphore,
+    waiting: Semaphore,
+    keepers: Keepers,
+    glances: Glances,
     content: Arc<Content>,
     calendar: Calendar,
     directory: Arc<dyn Directory>,
@@ -108,8 +128,6 @@ pub struct Shared {
     draining: Draining,
     /// Where players were sent of late.
     sent: Sent,
-    /// How many documents are kept.
-    keeping: AtomicUsize,
 }
 
 /// What a frontend is made from.
@@ -145,6 +163,10 @@ pub struct Parts {
     pub district: District,
     /// Whether it is being emptied.
     pub draining: Draining,
+    /// What makes and checks resume tokens, on all frontends of the cluster.
+    pub resume_key: ResumeKey,
+    /// The lease of nodes' records, in seconds.
+    pub lease_ttl_s: u32,
 }
 
 /// A running frontend.
@@ -159,12 +181,16 @@ pub struct Frontend {
 
 /// Starts the world loop and the shards. Sockets are served by [`listener::serve`].
 pub fn start(parts: Parts) -> std::io::Result<Frontend> {
-    let Parts { mesh, events, estate, owners, islands, metrics, .. } = parts;
-    let Parts { tasks, config, secret, world, content, calendar, directory, district, draining, .. } = parts;
+    let Parts { mesh, events, estate, owners, islands, metrics, lease_ttl_s, .. } = parts;
+    let Parts { tasks, config, secret, world, content, calendar, directory, district, draining, resume_key, .. } =
+        parts;
     let me = mesh.me().clone();
     let mut random = StdRng::from_seed(secret);
     let mut key = [0; 32];
     random.fill_bytes(&mut key);
+    let (glances, glanced) = Glances::new();
+    let (orphans, orphaned) = mpsc::channel(ORPHANS);
+    owners.hands.tell_orphans(orphans);
     let shared = Arc::new(Shared {
         claimant: Claimant { node: me.node.to_string(), incarnation: me.incarnation.0, claim: 0 },
         publisher: me.incarnation.0,
@@ -172,10 +198,15 @@ pub fn start(parts: Parts) -> std::io::Result<Frontend> {
         expected: Mutex::default(),
         random: Mutex::new(random),
         clients: AtomicU64::new(1),
-        turns: (0..TURNS).map(|_| Arc::default()).collect(),
+        turns: Turns::default(),
+        resume_key,
+        lease_ttl: Duration::from_secs(lease_ttl_s.into()),
+        claims: Semaphore::new(CLAIMS),
+        waiting: Semaphore::new(WAITING),
+        keepers: Keepers::default(),
+        glances,
         draining: draining.clone(),
         sent: Sent::default(),
-        keeping: AtomicUsize::new(0),
         content,
         calendar,
         directory,
@@ -222,6 +253,8 @@ pub fn start(parts: Parts) -> std::io::Result<Frontend> {
     });
     let sessions = Sessions { shared, world: world.clone() };
     tasks.spawn(moving::rebalance::run(sessions.clone()));
+    tasks.spawn(arriving::look_around(sessions.clone(), glanced));
+    tasks.spawn(orphans::look_after(sessions.clone(), orphaned));
     Ok(Frontend { sessions, world, counters })
 }
 
@@ -246,8 +279,14 @@ impl Shared {
         ClientId(self.clients.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// The lock under which a player comes in, goes, or is looked for: one flow after the other.
     fn turn(&self, player: ObjectId) -> Arc<tokio::sync::Mutex<()>> {
-        self.turns[(player.0 % TURNS as u64) as usize].clone()
+        self.turns.of(player)
+    }
+
+    /// Makes a token by which a session comes back to its player at any frontend.
+    fn resume_token(&self, session: SessionId, player: ObjectId, turn: u64) -> String {
+        self.resume_key.token(&Resume { session, player, turn })
     }
 
     /// Where somebody comes into an island, if it is served here; `bits` spreads them.

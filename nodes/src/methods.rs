@@ -32,6 +32,12 @@ pub const SESSION_OPEN: Method = Method::sync("session.open", 2_000);
 /// Ends a session: [`CloseSession`] → nothing. A session that is not known is as good as ended.
 pub const SESSION_CLOSE: Method = Method::sync("session.close", 2_000);
 
+/// Asks the frontend that has a player to let it go to another, and waits until its document is released: [`YieldSession`] →
+/// [`Yielded`]. A player that is not there is as good as released.
+///
+/// Refused with `ticket_used`, `replaced` or `session_ended` if the player has another session, or a later token of the same.
+pub const SESSION_YIELD: Method = Method::sync("session.yield", 2_000);
+
 /// Has the owner of a document take a step of a transaction: `estate::transaction::Step` → `Stepped`. A step that comes twice
 /// or late has no effect.
 ///
@@ -74,6 +80,26 @@ pub struct CloseSession {
     pub session: Uuid,
     /// Whose it is.
     pub player: ObjectId,
+}
+
+/// A player that comes in elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct YieldSession {
+    /// Who.
+    pub player: ObjectId,
+    /// The session that comes in elsewhere.
+    pub session: Uuid,
+    /// The turn of the token with which it comes back; none if it is a new session, which wins over any other.
+    pub turn: Option<u64>,
+}
+
+/// What the document of a player that was let go does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Yielded {
+    /// Where it was going, in 1/256 tile, and how fast, in 1/256 tile a second; none if it stood.
+    pub walks: Option<((i32, i32), i32)>,
+    /// The battle in which it is; 0 if it is in none.
+    pub battle: u64,
 }
 
 /// What a node says of itself when asked.

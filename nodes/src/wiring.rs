@@ -29,6 +29,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use crate::calendar::Calendar;
 use crate::colosseum::{self, Colosseum};
 use crate::draining::{Draining, order};
+use crate::frontend::tickets::ResumeKey;
 use crate::frontend::{self, Frontend, listener};
 use crate::game::GameWorld;
 use crate::game::content::Content;
@@ -186,6 +187,7 @@ pub async fn start(setup: Setup) -> Result<Node> {
         directory: setup.directory.clone(),
         district: district.clone(),
         hands: hands.clone(),
+        looks: crate::owners::Looks::default(),
     });
     let kinds = kinds::all(Arc::new(Terrains::new(&islands)))
         .beside(gateway::DOCUMENTS)
@@ -219,6 +221,8 @@ pub async fn start(setup: Setup) -> Result<Node> {
                 directory: setup.directory,
                 district,
                 draining: draining.clone(),
+                resume_key: ResumeKey::new(&setup.membership.key),
+                lease_ttl_s: setup.membership.lease_ttl_s,
             };
             let frontend = frontend::start(parts).context("could not start the frontend's threads")?;
             if let Some(door) = setup.door {

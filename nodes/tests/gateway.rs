@@ -3,6 +3,8 @@
 // What a test makes itself may be unwrapped; clippy's exception for tests covers test functions only.
 #![allow(clippy::unwrap_used)]
 
+#[path = "gateway/line.rs"]
+mod line;
 #[path = "gateway/schema.rs"]
 mod schema;
 #[path = "gateway/site.rs"]
@@ -255,9 +257,8 @@ async fn a_frontend_that_refuses_or_fails_is_followed_by_the_next() {
 
     *empty.mood.lock().unwrap() = Mood::Full;
     *busy.mood.lock().unwrap() = Mood::Full;
-    let refused = gateway.session("ayu").await;
-    assert_eq!((refused.status, refused.code()), (503, "full"));
-    assert!(refused.headers.contains_key("retry-after"));
+    let waits = gateway.session("ayu").await;
+    assert_eq!((waits.status, &waits.json["state"]), (202, &json!("queued")), "{}", waits.json);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -289,7 +290,7 @@ async fn a_player_that_is_live_somewhere_is_sent_there() {
     let player = gateway.account("ayu").await;
     assert_eq!(gateway.session("ayu").await.json["frontend"]["node"], "frontend-1");
     let me = Claimant { node: "frontend-2".to_owned(), incarnation: home.mesh.me().incarnation.0, claim: 1 };
-    let claim = player::claim(&site.store, player, &me, |_| false).await.unwrap();
+    let claim = player::claim(&site.store, player, &me, &player::Seating::AsItIs, |_| false).await.unwrap();
     assert!(matches!(claim, Claim::Claimed(_)), "{claim:?}");
     assert_eq!(gateway.session("ayu").await.json["frontend"]["node"], "frontend-2");
 }

@@ -371,6 +371,11 @@ impl Village {
         self.houses.values().for_each(|house| house.store.unreachable(false));
     }
 
+    /// What may befall a running node's way to the store.
+    pub fn store_of(&self, name: &str) -> Faults {
+        self.houses.get(name).unwrap_or_else(|| panic!("no node is called {name}")).store.clone()
+    }
+
     /// Lets calls to the store take time and go wrong, on every node, from now on.
     pub fn store_is(&mut self, rates: Rates) {
         self.rates = Some(rates);

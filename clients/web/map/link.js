@@ -36,7 +36,7 @@ export class Link {
       if (typeof data !== "string") return this.world.frame(new Uint8Array(data));
       const message = JSON.parse(data);
       this.world.tell(message);
-      if (message.type === "nodes") this.panel.setNodes(message.nodes);
+      if (message.type === "nodes") (this.panel.setNodes(message.nodes), this.panel.setWaiting(message.waiting ?? 0));
       if (message.type === "reset") (this.panel.setLink("live", "Live"), (this.pause = 500));
     } catch (error) {
       console.error("the feed makes no sense", error);

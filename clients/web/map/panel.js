@@ -62,6 +62,12 @@ export class Panel {
     this.#nameAll();
   }
 
+  /** Players who wait to be let in: shown only while there are any. */
+  setWaiting(waiting) {
+    element("line").hidden = waiting === 0;
+    element("waiting").textContent = waiting.toLocaleString("en");
+  }
+
   #row(node) {
     let row = this.rows.get(node.id);
     if (!row) {

@@ -46,7 +46,7 @@ async fn born() -> MemoryStore {
 }
 
 async fn take(store: &MemoryStore, me: &Claimant, is_gone: fn(&Owner) -> bool) -> Claimed {
-    match claim(store, ID, me, is_gone).await.expect("claim") {
+    match claim(store, ID, me, &Seating::AsItIs, is_gone).await.expect("claim") {
         Claim::Claimed(claimed) => *claimed,
         other => panic!("{other:?}"),
     }
@@ -76,7 +76,7 @@ async fn an_owner_saves_and_releases_and_the_next_goes_on_from_there() {
 async fn a_living_owner_keeps_its_player_and_a_gone_one_is_fenced() {
     let store = born().await;
     let mut ann = take(&store, &node("a", 1), nobody_is_gone).await;
-    let refused = claim(&store, ID, &node("b", 1), nobody_is_gone).await.expect("claim");
+    let refused = claim(&store, ID, &node("b", 1), &Seating::AsItIs, nobody_is_gone).await.expect("claim");
     assert_eq!(refused, Claim::HeldBy(ann.owner().clone()));
     let heir = take(&store, &node("b", 1), everybody_is_gone).await;
     assert_eq!(heir.epoch(), 2);
@@ -107,14 +107,14 @@ async fn a_repeated_claim_is_the_same_one_and_another_claim_of_the_same_node_fen
     assert_eq!(second.epoch(), 2);
     assert!(matches!(save(&store, &mut first, Ack::Durable).await, Err(PlayerError::Fenced { .. })));
     let reborn = Claimant { incarnation: 2, ..node("a", 2) };
-    let held = claim(&store, ID, &reborn, nobody_is_gone).await.expect("claim");
+    let held = claim(&store, ID, &reborn, &Seating::AsItIs, nobody_is_gone).await.expect("claim");
     assert_eq!(held, Claim::HeldBy(second.owner().clone()), "another life of the node is another owner");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_missing_player_cannot_be_claimed_and_a_removed_one_is_fenced() {
     let store = MemoryStore::new();
-    assert_eq!(claim(&store, ID, &node("a", 1), nobody_is_gone).await, Ok(Claim::Missing));
+    assert_eq!(claim(&store, ID, &node("a", 1), &Seating::AsItIs, nobody_is_gone).await, Ok(Claim::Missing));
     let store = born().await;
     let mut ann = take(&store, &node("a", 1), nobody_is_gone).await;
     store.remove(&key(ID), ann.hold.version, WriteOptions::default()).await.expect("remove");
@@ -125,11 +125,11 @@ async fn a_missing_player_cannot_be_claimed_and_a_removed_one_is_fenced() {
 async fn a_player_written_by_a_newer_program_is_left_alone() {
     let store = born().await;
     let mut ann = take(&store, &node("a", 1), nobody_is_gone).await;
-    let newer = Bytes::from_static(br#"{"v":4,"wings":2}"#);
+    let newer = Bytes::from_static(br#"{"v":5,"wings":2}"#);
     store.replace(&key(ID), newer.clone(), ann.hold.version, WriteOptions::default()).await.expect("replace");
     assert!(matches!(save(&store, &mut ann, Ack::Durable).await, Err(PlayerError::Fenced { .. })));
-    let claimed = claim(&store, ID, &node("b", 1), everybody_is_gone).await;
-    assert!(matches!(claimed, Err(DocumentError::Newer { found: 4, known: 3, .. })));
+    let claimed = claim(&store, ID, &node("b", 1), &Seating::AsItIs, everybody_is_gone).await;
+    assert!(matches!(claimed, Err(DocumentError::Newer { found: 5, known: 4, .. })));
     assert_eq!(store.snapshot()[&key(ID)].value, newer);
 }
 
@@ -158,7 +158,7 @@ async fn a_player_of_version_1_has_an_empty_bag_and_is_saved_as_the_present_one(
         let store = MemoryStore::new();
         store.insert(&key(ID), Bytes::from(text), WriteOptions::default()).await.expect("insert");
         let found = find(&store, ID).await.expect("read").expect("there").document;
-        assert_eq!((found.v, found.x, found.epoch, found.writes), (3, -5, 4, 9));
+        assert_eq!((found.v, found.x, found.epoch, found.writes), (4, -5, 4, 9));
         assert!(found.bag.is_empty() && found.page.is_empty() && found.kept == 0 && found.experience == 0);
         assert!(found.marks.is_empty());
         assert_eq!(store.snapshot()[&key(ID)].value, Bytes::from(text), "reading a player never writes");
@@ -169,7 +169,7 @@ async fn a_player_of_version_1_has_an_empty_bag_and_is_saved_as_the_present_one(
         assert_eq!(hat.is_some(), text.contains("hat"), "unknown fields are kept");
         assert_eq!(
             (&fields["v"], &fields["bag"], &fields["page"]),
-            (&3.into(), &serde_json::json!({}), &serde_json::json!({}))
+            (&4.into(), &serde_json::json!({}), &serde_json::json!({}))
         );
         assert_eq!((&fields["kept"], &fields["experience"]), (&0.into(), &0.into()));
     }
@@ -181,7 +181,7 @@ async fn a_player_of_version_1_with_fields_of_version_2_is_refused_and_left_as_i
         let store = MemoryStore::new();
         let text = VERSION_1[0].replace("\"v\":1", &format!("\"v\":1,\"{field}\":{{\"stone\":3}}"));
         store.insert(&key(ID), Bytes::from(text.clone()), WriteOptions::default()).await.expect("insert");
-        let error = claim(&store, ID, &node("a", 1), nobody_is_gone).await.expect_err("malformed");
+        let error = claim(&store, ID, &node("a", 1), &Seating::AsItIs, nobody_is_gone).await.expect_err("malformed");
         assert!(
             error.to_string().contains(&format!("cannot be migrated from version 1: it has a field \"{field}\"")),
             "{error}"
@@ -198,13 +198,13 @@ async fn a_player_of_version_2_is_well_and_at_home_where_it_is_and_keeps_its_goo
     let store = MemoryStore::new();
     store.insert(&key(ID), Bytes::from(VERSION_2), WriteOptions::default()).await.expect("insert");
     let found = find(&store, ID).await.expect("read").expect("there").document;
-    assert_eq!((found.v, found.health, found.home, found.floor), (3, 100, 12, 0));
+    assert_eq!((found.v, found.health, found.home, found.floor), (4, 100, 12, 0));
     assert_eq!((found.kept, found.experience, found.bag.stacks.values().sum::<u64>()), (2, 5, 3));
     let mut ann = take(&store, &node("a", 1), nobody_is_gone).await;
     (ann.document.health, ann.document.home, ann.document.floor) = (40, 3, 5 << 20);
     release(&store, &mut ann).await.expect("release");
     let saved = present(&store);
-    assert_eq!((saved.v, saved.health, saved.home, saved.floor), (3, 40, 3, 5 << 20));
+    assert_eq!((saved.v, saved.health, saved.home, saved.floor), (4, 40, 3, 5 << 20));
     assert_eq!(saved.rest["hat"], "red", "unknown fields are kept");
 }
 
@@ -218,10 +218,132 @@ async fn a_player_of_version_2_with_fields_of_version_3_is_refused_and_left_as_i
     ] {
         let store = MemoryStore::new();
         store.insert(&key(ID), Bytes::from(bad.clone()), WriteOptions::default()).await.expect("insert");
-        let error = claim(&store, ID, &node("a", 1), nobody_is_gone).await.expect_err("malformed");
+        let error = claim(&store, ID, &node("a", 1), &Seating::AsItIs, nobody_is_gone).await.expect_err("malformed");
         assert!(error.to_string().contains(&format!("cannot be migrated from version 2: {wanted}")), "{error}");
         assert_eq!(store.snapshot()[&key(ID)].value, Bytes::from(bad));
     }
+}
+
+/// Players as version 3 wrote them: released, and owned by somebody.
+const VERSION_3: [&str; 2] = [
+    r#"{"v":3,"id":7,"account":"ann","name":"Ann","hue":120,"owner":null,"epoch":4,"writes":9,"island":12,"x":-5,"y":64,"health":80,"home":12,"floor":4194304,"floor_s":1800000000,"bag":{"stacks":{"wood":3}},"page":{"created":{"wood":3}},"kept":2,"experience":5,"hat":"red"}"#,
+    r#"{"v":3,"id":7,"account":"ann","name":"Ann","hue":120,"owner":{"node":"a","incarnation":1,"epoch":4,"claim":1},"epoch":4,"writes":9,"island":12,"x":-5,"y":64,"health":80,"home":12,"floor":4194304,"floor_s":1800000000,"bag":{"stacks":{"wood":3}},"page":{"created":{"wood":3}},"kept":2,"experience":5,"hat":"red"}"#,
+];
+
+#[tokio::test(start_paused = true)]
+async fn in_a_player_of_version_3_nobody_sits_and_nothing_else_changes() {
+    for (text, abandoned) in VERSION_3.into_iter().zip([0, 4]) {
+        let store = MemoryStore::new();
+        store.insert(&key(ID), Bytes::from(text), WriteOptions::default()).await.expect("insert");
+        let found = find(&store, ID).await.expect("read").expect("there").document;
+        assert_eq!((found.v, found.health, found.floor, found.floor_s), (4, 80, 4_194_304, 1_800_000_000));
+        assert_eq!((&found.seat, found.held), (&Seat::default(), 0));
+        assert_eq!(claim_back(&store, "b", Some(0), nobody_is_gone).await, Claim::Unseated(Unseated::Ended));
+        let mut ann = take(&store, &node("b", 1), everybody_is_gone).await;
+        assert_eq!(ann.abandoned(), abandoned, "the owner of then had not let go");
+        release(&store, &mut ann).await.expect("release");
+        let saved = present(&store);
+        assert_eq!((saved.v, saved.seat, saved.held), (4, Seat::default(), 0));
+        assert_eq!((&saved.rest["hat"], saved.kept, saved.experience), (&"red".into(), 2, 5));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_player_of_version_3_with_fields_of_version_4_is_refused_and_left_as_it_is() {
+    for field in ["seat", "held"] {
+        let store = MemoryStore::new();
+        let text = VERSION_3[0].replace("\"v\":3", &format!("\"v\":3,\"{field}\":3"));
+        store.insert(&key(ID), Bytes::from(text.clone()), WriteOptions::default()).await.expect("insert");
+        let error = claim(&store, ID, &node("a", 1), &Seating::AsItIs, nobody_is_gone)
+            .await
+            .expect_err("malformed")
+            .to_string();
+        assert!(
+            error.contains(&format!("cannot be migrated from version 3: it has a field \"{field}\" already")),
+            "{error}"
+        );
+        assert_eq!(store.snapshot()[&key(ID)].value, Bytes::from(text));
+    }
+}
+
+/// A claim by session 7 that comes back with a token of this turn.
+async fn claim_back(store: &MemoryStore, by: &str, turn: Option<u64>, is_gone: fn(&Owner) -> bool) -> Claim {
+    let back = Seating::Back { session: Seat::name(7), turn, now_s: 100 };
+    claim(store, ID, &node(by, 1), &back, is_gone).await.expect("claim")
+}
+
+/// A player claimed by `a` for session 7.
+async fn seated() -> (MemoryStore, Claimed) {
+    let store = born().await;
+    let anew = Seating::Anew { session: Seat::name(7), until_s: 700 };
+    let Ok(Claim::Claimed(ann)) = claim(&store, ID, &node("a", 1), &anew, nobody_is_gone).await else {
+        panic!("nobody holds it")
+    };
+    (store, *ann)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_seat_is_claimed_with_the_player_in_one_write_and_kept_when_it_is_released() {
+    let (store, mut ann) = seated().await;
+    assert_eq!(present(&store).seat, Seat { session: Seat::name(7), turn: 0, until_s: 700 });
+    ann.document.seat.turn = 2;
+    release(&store, &mut ann).await.expect("release");
+    let writes = present(&store).writes;
+    assert_eq!(claim_back(&store, "b", Some(1), nobody_is_gone).await, Claim::Unseated(Unseated::Used));
+    let Claim::Claimed(heir) = claim_back(&store, "b", Some(2), nobody_is_gone).await else { panic!("it is its own") };
+    let now = present(&store);
+    assert_eq!((now.seat.turn, now.writes, now.owner.as_ref()), (2, writes + 1, Some(heir.owner())));
+    assert_eq!(heir.abandoned(), 0, "it was released");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_may_not_sit_takes_nothing_from_anybody_not_even_from_the_dead() {
+    let (store, ann) = seated().await;
+    let before = present(&store);
+    let strangers = Seating::Back { session: Seat::name(8), turn: Some(9), now_s: 100 };
+    for is_gone in [nobody_is_gone, everybody_is_gone] {
+        let claimed = claim(&store, ID, &node("b", 1), &strangers, is_gone).await;
+        assert_eq!(claimed, Ok(Claim::Unseated(Unseated::Replaced)));
+    }
+    assert_eq!(claim_back(&store, "b", Some(0), nobody_is_gone).await, Claim::HeldBy(ann.owner().clone()));
+    assert_eq!(present(&store), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_is_repeated_keeps_its_seat_though_its_token_was_used_by_it() {
+    let (store, mut ann) = seated().await;
+    ann.document.seat.turn = 5;
+    release(&store, &mut ann).await.expect("release");
+    let Claim::Claimed(mut first) = claim_back(&store, "b", Some(5), nobody_is_gone).await else { panic!("its own") };
+    first.document.seat.turn = 6;
+    save(&store, &mut first, Ack::Durable).await.expect("save");
+    let Claim::Claimed(same) = claim_back(&store, "b", Some(5), nobody_is_gone).await else { panic!("the same claim") };
+    assert_eq!((same.epoch(), same.document.seat.turn), (first.epoch(), 6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_who_come_back_with_one_token_one_is_too_late() {
+    let (store, mut ann) = seated().await;
+    release(&store, &mut ann).await.expect("release");
+    let (one, other) = tokio::join!(
+        claim_back(&store, "b", Some(0), nobody_is_gone),
+        claim_back(&store, "c", Some(0), nobody_is_gone)
+    );
+    let won = [&one, &other].iter().filter(|claim| matches!(claim, Claim::Claimed(_))).count();
+    let held = [&one, &other].iter().filter(|claim| matches!(claim, Claim::HeldBy(_))).count();
+    assert_eq!((won, held), (1, 1), "{one:?} {other:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_did_not_let_go_is_named_to_its_heir_even_if_transactions_have_written_since() {
+    let (store, ann) = seated().await;
+    let mut disowned = present(&store);
+    crate::transaction::Kind::disown(&PlayerKind, &mut disowned);
+    let version = store.snapshot()[&key(ID)].version;
+    let value = encode(&disowned).expect("encode");
+    store.replace(&key(ID), value, version, WriteOptions::default()).await.expect("replace");
+    let heir = take(&store, &node("b", 1), nobody_is_gone).await;
+    assert_eq!((heir.abandoned(), heir.epoch()), (ann.epoch(), ann.epoch() + 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -250,7 +372,7 @@ struct Told {
 /// Claims, saves twice, releases; every error is asked again once, as callers do.
 async fn live(store: &MemoryStore, told: &Mutex<Told>) -> Result<(), PlayerError> {
     let tell = |change: &dyn Fn(&mut Told)| change(&mut told.lock().expect("told"));
-    let mut claimed = match claim(store, ID, &node("a", 1), nobody_is_gone).await? {
+    let mut claimed = match claim(store, ID, &node("a", 1), &Seating::AsItIs, nobody_is_gone).await? {
         Claim::Claimed(claimed) => *claimed,
         other => panic!("nobody else is there: {other:?}"),
     };
@@ -393,7 +515,7 @@ async fn contend(seed: u64) -> (u64, usize) {
             for round in 0..20_u64 {
                 let hasty = (seed + index + round).is_multiple_of(3);
                 let me = node(&format!("n{index}"), round);
-                let Ok(Claim::Claimed(mut claimed)) = claim(&client, ID, &me, |_| hasty).await else {
+                let Ok(Claim::Claimed(mut claimed)) = claim(&client, ID, &me, &Seating::AsItIs, |_| hasty).await else {
                     tokio::time::sleep(Duration::from_millis(7)).await;
                     continue;
                 };

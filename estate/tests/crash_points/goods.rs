@@ -423,7 +423,7 @@ async fn at_home(store: Arc<dyn Store>, home: Arc<Home>, op: u128, legs: &[Leg],
     *home.door.lock().expect("whole") = Some(door);
     let node = Transactions::new(store.clone(), goods::kinds(Kinds::default()), home.clone(), 1);
     let me = Claimant { node: "home".to_owned(), incarnation: 1, claim: 1 };
-    let mut claimed = match player::claim(&*store, ANN, &me, |_| true).await {
+    let mut claimed = match player::claim(&*store, ANN, &me, &player::Seating::AsItIs, |_| true).await {
         Ok(Claim::Claimed(claimed)) => *claimed,
         Ok(_) => unreachable!("everybody else is gone"),
         Err(error) => return Err(error.into()),

@@ -16,6 +16,7 @@ use super::checks::distance;
 use super::settle::Settler;
 use super::shared::Shared;
 use super::walker::Walker;
+use crate::client::connection::CONNECT_DEADLINE;
 use crate::client::{ClientError, Connection, Sight};
 use crate::protocol::{HelloKind, Motion, UNITS_PER_TILE, Welcome, codes};
 
@@ -23,9 +24,15 @@ use crate::protocol::{HelloKind, Motion, UNITS_PER_TILE, Welcome, codes};
 const JOIN_DEADLINE: Duration = Duration::from_secs(120);
 /// Coming back takes no longer.
 const COMEBACK_DEADLINE: Duration = Duration::from_secs(60);
-/// How often the same frontend is tried before the fallbacks, and the pause after each try.
+/// How often the same frontend is tried before the fallbacks, and the pause after each try. One that lives has kept the player
+/// and welcomes it at once; one that is frozen never does.
 const SAME_FRONTEND_TRIES: u32 = 2;
+const SAME_FRONTEND_DEADLINE: Duration = Duration::from_secs(2);
+/// How often all fallbacks are tried, each in turn.
+const FALLBACK_ROUNDS: u32 = 2;
 const TRY_PAUSE: Duration = Duration::from_millis(250);
+/// Farewells to a token that is no good at any frontend.
+const TOKEN_CODES: [&str; 4] = [codes::TICKET_FORGED, codes::TICKET_EXPIRED, codes::TICKET_USED, codes::SESSION_ENDED];
 /// How often a bot tries all its ways of coming back, and the pause after each time.
 const COME_BACKS: u32 = 100;
 const COME_BACK_PAUSE: Duration = Duration::from_secs(1);
@@ -269,9 +276,12 @@ impl Bot {
         self.settle(welcome, now);
     }
 
-    async fn follow(&self, url: &str, token: &str) -> Result<(Way, Connection, Welcome), ClientError> {
-        // A passage is a ticket; what a session comes back with begins with an r.
-        let kind = if token.starts_with('r') { HelloKind::Resume } else { HelloKind::Ticket };
+    async fn follow(&mut self, url: &str, token: &str) -> Result<(Way, Connection, Welcome), ClientError> {
+        let kind = HelloKind::of(token);
+        if kind == HelloKind::Resume {
+            // The last one that this session was given: also elsewhere, should that frontend be lost too.
+            token.clone_into(&mut self.welcome.resume_token);
+        }
         match Connection::open(url, token, kind).await {
             Ok((connection, welcome)) => Ok((Way::Redirected, connection, welcome)),
             Err(error) => {
@@ -292,22 +302,42 @@ impl Bot {
                 return Err(cause);
             }
         }
-        let deadline = Instant::now() + COMEBACK_DEADLINE;
-        for _ in 0..SAME_FRONTEND_TRIES {
-            match Connection::open(self.connection.url(), &self.welcome.resume_token, HelloKind::Resume).await {
-                Ok((connection, welcome)) => return Ok((Way::Resumed, connection, welcome)),
-                // It is there and does not want us: asking again does not help.
-                Err(ClientError::Farewell { .. }) => break,
+        match self.resume().await? {
+            Some(back) => Ok(back),
+            None => self.rejoin().await,
+        }
+    }
+
+    /// Comes back with the last resume token: to the same frontend, then to the fallbacks. `None` if that leads nowhere.
+    async fn resume(&self) -> Result<Option<(Way, Connection, Welcome)>, ClientError> {
+        let token = &self.welcome.resume_token;
+        let same = (0..SAME_FRONTEND_TRIES).map(|_| (Way::Resumed, self.connection.url(), SAME_FRONTEND_DEADLINE));
+        let others = self.welcome.fallbacks.iter().map(|url| (Way::Fallback, url.as_str(), CONNECT_DEADLINE));
+        let others = std::iter::repeat_n(others, FALLBACK_ROUNDS as usize).flatten();
+        let ways: Vec<(Way, &str, Duration)> = same.chain(others).collect();
+        let mut unwilling = None;
+        for (way, url, deadline) in ways {
+            if unwilling == Some(url) {
+                continue;
+            }
+            match Connection::open_within(deadline, url, token, HelloKind::Resume).await {
+                Ok((connection, welcome)) => return Ok(Some((way, connection, welcome))),
+                Err(ClientError::Farewell { code, text }) if code == codes::REPLACED => {
+                    return Err(ClientError::Farewell { code, text });
+                }
+                // The token is no good anywhere.
+                Err(ClientError::Farewell { code, .. }) if TOKEN_CODES.contains(&code.as_str()) => return Ok(None),
+                // It is there and cannot take us: another may, with the same token.
+                Err(ClientError::Farewell { .. }) => unwilling = Some(url),
                 Err(_) => sleep(TRY_PAUSE).await,
             }
         }
-        for url in &self.welcome.fallbacks {
-            if let Ok((connection, welcome)) =
-                Connection::open(url, &self.welcome.resume_token, HelloKind::Resume).await
-            {
-                return Ok((Way::Fallback, connection, welcome));
-            }
-        }
+        Ok(None)
+    }
+
+    /// Comes back with a new session.
+    async fn rejoin(&self) -> Result<(Way, Connection, Welcome), ClientError> {
+        let deadline = Instant::now() + COMEBACK_DEADLINE;
         let mut pause = TRY_PAUSE;
         loop {
             // Who sails about comes back to wherever it is.

@@ -19,8 +19,8 @@ use crate::protocol::{
     ClientMessage, HelloKind, MAX_SERVER_MESSAGE_BYTES, Malformed, PROTOCOL, ServerMessage, Welcome, frames,
 };
 
-/// Connecting and the welcome take no longer.
-pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// Connecting and the welcome take no longer: a frontend may wait for a lease to run out before it has the player.
+pub const CONNECT_DEADLINE: Duration = Duration::from_secs(16);
 /// Small, since a process may hold thousands of connections; a tick's frames for one client mostly fit.
 const READ_BUFFER_BYTES: usize = 16 * 1024;
 
@@ -41,13 +41,21 @@ pub enum Incoming {
 }
 
 impl Connection {
-    /// Connects, says hello and waits for the welcome.
+    /// Connects, says hello and waits for the welcome, at most for [`CONNECT_DEADLINE`].
     ///
     /// Messages between the hello and the welcome are against the protocol, except a farewell, which is the error then.
     pub async fn open(url: &str, token: &str, kind: HelloKind) -> Result<(Self, Welcome), ClientError> {
-        timeout(CONNECT_DEADLINE, Self::open_unbounded(url, token, kind))
-            .await
-            .map_err(|_| ClientError::Late("welcome"))?
+        Self::open_within(CONNECT_DEADLINE, url, token, kind).await
+    }
+
+    /// The same with a deadline of one's own.
+    pub async fn open_within(
+        deadline: Duration,
+        url: &str,
+        token: &str,
+        kind: HelloKind,
+    ) -> Result<(Self, Welcome), ClientError> {
+        timeout(deadline, Self::open_unbounded(url, token, kind)).await.map_err(|_| ClientError::Late("welcome"))?
     }
 
     async fn open_unbounded(url: &str, token: &str, kind: HelloKind) -> Result<(Self, Welcome), ClientError> {

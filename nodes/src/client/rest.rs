@@ -2,7 +2,8 @@
 //!
 //! Answers are read leniently (unknown fields are ignored), refusals keep their code and the pause that the gateway asks
 //! for. Every call has a deadline. This module NEVER retries by itself, except that [`Gateway::admit`] waits in line and
-//! comes back after a pause that the gateway named, for as long as its caller allows.
+//! comes back after a pause that the gateway named, for as long as its caller allows. Of several gateways another one is
+//! asked when one cannot be reached: all of them know the queue.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,8 +20,10 @@ use super::ClientError;
 pub const CALL_DEADLINE: Duration = Duration::from_secs(30);
 /// The same where another gateway can be asked.
 pub const CALL_DEADLINE_OF_SEVERAL: Duration = Duration::from_secs(10);
-/// How often the place in line is asked for.
+/// How often the place in line is asked for where the gateway does not say.
 const QUEUE_POLL: Duration = Duration::from_secs(1);
+/// The longest that it is let wait: the place is lost if nobody asks for it for long.
+const QUEUE_POLL_MOST: Duration = Duration::from_secs(15);
 /// The shortest and longest pause before an unavailable gateway is asked again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
@@ -128,6 +131,7 @@ struct SessionAnswer {
     state: String,
     frontend: Option<FrontendAnswer>,
     ticket: Option<String>,
+    poll_s: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -213,28 +217,71 @@ impl Gateway {
             body["island"] = json!(island);
         }
         let mut retries = 0;
+        loop {
+            let session = self.open(&body, &mut retries, deadline).await?;
+            // A place that was lost because nobody could ask for it in time: the end of the line, once more.
+            if let Some(session) = self.wait_in_line(session, &mut retries, deadline).await? {
+                return session.admission(retries);
+            }
+        }
+    }
+
+    /// Opens a session: it is let in or waits in line.
+    async fn open(
+        &self,
+        body: &serde_json::Value,
+        retries: &mut u32,
+        deadline: Instant,
+    ) -> Result<SessionAnswer, ClientError> {
         let mut pause = PAUSE.0;
-        let mut session: SessionAnswer = loop {
-            let refusal = match self.ask("/v1/sessions", |http, url| http.post(url).json(&body)).await {
-                Ok(session) => break session,
+        loop {
+            let refusal = match self.ask("/v1/sessions", |http, url| http.post(url).json(body)).await {
+                Ok(session) => return Ok(session),
                 Err(error) => error,
             };
+            self.turn_from(&refusal);
             let wait = comeback(&refusal, pause).ok_or(refusal)?;
             if Instant::now() + wait > deadline {
                 return Err(ClientError::Late("admission"));
             }
             sleep(wait).await;
-            retries += 1;
+            *retries += 1;
             pause = (pause * 2).min(PAUSE.1);
-        };
+        }
+    }
+
+    /// Asks until the session is let in; `None` if its place is lost.
+    async fn wait_in_line(
+        &self,
+        mut session: SessionAnswer,
+        retries: &mut u32,
+        deadline: Instant,
+    ) -> Result<Option<SessionAnswer>, ClientError> {
         while session.state == "queued" {
-            if Instant::now() + QUEUE_POLL > deadline {
+            let pause = session.poll_s.map_or(QUEUE_POLL, Duration::from_secs).min(QUEUE_POLL_MOST);
+            if Instant::now() + pause > deadline {
                 return Err(ClientError::Late("place"));
             }
-            sleep(QUEUE_POLL).await;
-            session = self.ask(&format!("/v1/sessions/{}", session.session), |http, url| http.get(url)).await?;
+            sleep(pause).await;
+            match self.ask(&format!("/v1/sessions/{}", session.session), |http, url| http.get(url)).await {
+                Ok(told) => session = told,
+                Err(ClientError::Refused { status: 404, .. }) => return Ok(None),
+                Err(error) => {
+                    // Any other gateway knows the place as well.
+                    self.turn_from(&error);
+                    comeback(&error, pause).ok_or(error)?;
+                    *retries += 1;
+                }
+            }
         }
-        session.admission(retries)
+        Ok(Some(session))
+    }
+
+    /// From a gateway that does not serve to the next one.
+    fn turn_from(&self, error: &ClientError) {
+        if let ClientError::Refused { status: 503, .. } = error {
+            self.current.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -255,7 +302,8 @@ fn comeback(error: &ClientError, pause: Duration) -> Option<Duration> {
         ClientError::Refused { status: 429 | 503, retry_after_s, .. } => {
             Some(retry_after_s.map_or(pause, Duration::from_secs).min(PAUSE.1))
         }
-        ClientError::Http(error) if error.is_connect() => Some(pause),
+        // A gateway that died under the request may have done it: asking again keeps a place, and makes no second one.
+        ClientError::Http(error) if error.is_connect() || error.is_request() => Some(pause),
         _ => None,
     }
 }

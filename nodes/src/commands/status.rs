@@ -13,14 +13,16 @@ pub async fn run(status: cli::Status) -> Result<()> {
     let stewards =
         ask(&status.gateway, "/v1/stewards").await.unwrap_or_else(|error| json!({ "error": error.to_string() }));
     let islands = ask(&status.gateway, "/v1/islands").await?;
+    let queue = ask(&status.gateway, "/v1/queue").await.unwrap_or_else(|error| json!({ "error": error.to_string() }));
     if status.json {
         if let Some(fields) = body.as_object_mut() {
+            fields.insert("queue".to_owned(), queue);
             fields.insert("stewards".to_owned(), stewards);
             fields.insert("islands".to_owned(), islands);
         }
         println!("{body}");
     } else {
-        print!("{}{}", table(&body), world(&stewards, &islands, Calendar::real().now_s()));
+        print!("{}{}{}", table(&body), line(&queue), world(&stewards, &islands, Calendar::real().now_s()));
     }
     Ok(())
 }
@@ -84,6 +86,30 @@ fn world(stewards: &Value, islands: &Value, now_s: u64) -> String {
         }
     }
     text
+}
+
+/// The queue, as people read it.
+fn line(queue: &Value) -> String {
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    if let Some(error) = queue["error"].as_str() {
+        return format!("The queue cannot be told: {error}\n");
+    }
+    let stale = if queue["fresh"] == false { " (as last known: the directory is away)" } else { "" };
+    let waiting =
+        format!("In line: {}, {} of them returning{stale}", number(&queue["waiting"]), number(&queue["returning"]));
+    let office = &queue["doorkeeper"];
+    if office.is_null() {
+        return format!("{waiting}. There is no doorkeeper: nobody is let in.\n");
+    }
+    format!(
+        "{waiting}. Doorkeeper {}: {:.1} let in each second, at most {}; {} so far, {} left; room for {}\n",
+        plain(&office["node"]),
+        office["per_s"].as_f64().unwrap_or(0.0),
+        number(&office["most_per_s"]),
+        number(&office["admitted"]),
+        number(&office["abandoned"]),
+        number(&office["room"]),
+    )
 }
 
 /// A length of time, for people.
@@ -164,6 +190,19 @@ mod tests {
             ["Tristan 7", "warned", "2 h", "100 s", "zoo-1", "10 s ago: warned island", "its life ends", "! removing"]
         {
             assert!(text.contains(part), "{part} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_queue_becomes_a_line_whatever_it_is() {
+        assert!(line(&json!({ "error": "away" })).contains("cannot be told: away"));
+        assert!(line(&json!({})).contains("no doorkeeper"));
+        let office = json!({ "node": "gateway-2", "most_per_s": 250, "per_s": 249.5, "admitted": 30, "abandoned": 4, "room": 7 });
+        let text = line(&json!({ "waiting": 12, "returning": 3, "fresh": false, "doorkeeper": office }));
+        for part in
+            ["In line: 12, 3 of", "last known", "gateway-2", "249.5", "most 250", "30 so far", "4 left", "room for 7"]
+        {
+            assert!(text.contains(part), "{part} in {text}");
         }
     }
 

@@ -12,18 +12,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cartographer::geometry::{IslandId, ObjectId, Place};
+use cartographer::geometry::{Epoch, IslandId, ObjectId, Place};
 use estate::goods::{Goods, promise};
 use estate::player::{self, Claimed, PlayerDocument, PlayerError};
 use estate::store::{Ack, Store};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
 
 use super::Shared;
 use super::acts::told;
 use super::players::FrontInput;
 use crate::owners::Take;
 use crate::protocol::codes;
-use crate::world_loop::{Input, WorldHandle};
+use crate::world_loop::WorldHandle;
 
 /// Orders that wait for one keeper, at most. A save that finds the queue full is left out: the next one is newer.
 const ORDERS: usize = 4;
@@ -39,7 +40,7 @@ const LAST_SAVES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// The pause before the last save is tried on, after all the tries for which somebody waits.
-const PAUSE_LATER: Duration = Duration::from_secs(30);
+const PAUSE_LATER: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 enum Order {
@@ -61,7 +62,12 @@ pub struct Standing {
     pub floor: u64,
     /// No act from `floor` on was asked for before this, in seconds since 1970; 0 if that is not known.
     pub floor_s: u64,
+    /// The turn of the last token that its session was given.
+    pub turn: u64,
 }
+
+/// For how long a session may come back to a player that nobody serves any more, in seconds.
+pub(super) const SEAT_S: u64 = 600;
 
 /// By how much what is saved of [`Standing::floor_s`] may be behind, in seconds: it passes with time, and is no reason to save
 /// by itself.
@@ -93,6 +99,8 @@ impl Carried {
 #[derive(Debug)]
 struct Leaving {
     standing: Standing,
+    /// Whether its session may come back.
+    keeps_seat: bool,
     done: Option<oneshot::Sender<()>>,
 }
 
@@ -113,8 +121,12 @@ impl Keeper {
         let tasks = shared.tasks.clone();
         let (carries, carried) = watch::channel(Carried::of(&claimed.document));
         let told = Arc::<AtomicBool>::default();
+        let kept = shared.keepers.keep(ObjectId(claimed.document.id));
         let home = Home::open(shared, world.clone(), claimed.document.id, carries, told.clone());
-        tasks.spawn(keep(home, world, claimed, inbox, leaving));
+        tasks.spawn(async move {
+            keep(home, world, claimed, inbox, leaving).await;
+            drop(kept);
+        });
         Keeper { orders, leave, carried, told }
     }
 
@@ -142,10 +154,11 @@ impl Keeper {
         let _ = self.orders.try_send(Order::Check);
     }
 
-    /// The player has left the world: saves for the last time, releases the document, and tells `done`.
-    pub fn leave(self, standing: Standing, done: Option<oneshot::Sender<()>>) {
+    /// The player has left the world: saves for the last time, releases the document, and tells `done`. Unless its seat is
+    /// kept its session is over, wherever its client comes back.
+    pub fn leave(self, standing: Standing, keeps_seat: bool, done: Option<oneshot::Sender<()>>) {
         // An error means that the keeper has ended because the player was fenced: there is nothing to save.
-        let _ = self.leave.send(Leaving { standing, done });
+        let _ = self.leave.send(Leaving { standing, keeps_seat, done });
     }
 }
 
@@ -220,22 +233,6 @@ impl Drop for Home {
     }
 }
 
-/// Counts a document that is kept.
-struct Kept(Arc<Shared>);
-
-impl Kept {
-    fn new(shared: &Arc<Shared>) -> Kept {
-        shared.keeping.fetch_add(1, Ordering::AcqRel);
-        Kept(shared.clone())
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        self.0.keeping.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 async fn keep(
     mut home: Home,
     world: WorldHandle<FrontInput>,
@@ -244,21 +241,36 @@ async fn keep(
     mut leaving: oneshot::Receiver<Leaving>,
 ) {
     let shared = home.shared.clone();
-    let _kept = Kept::new(&shared);
     let store = shared.store();
     home.visit();
+    // When to look again whether the document is ours, if that could not be found out.
+    let mut unsure: Option<Instant> = None;
     let leaving = loop {
+        let again = unsure.unwrap_or_else(Instant::now);
         tokio::select! {
             biased;
             // An error means that the world dropped the player without a word: it never came in.
             leaving = &mut leaving => break leaving.ok(),
+            () = sleep_until(again), if unsure.is_some() => {
+                match check(store, &claimed).await {
+                    Some(true) => {
+                        unsure = None;
+                        sure(&world, &claimed).await;
+                    }
+                    Some(false) => return fenced(&shared, &world, &claimed).await,
+                    None => unsure = Some(Instant::now() + PAUSE),
+                }
+            }
             order = orders.recv() => {
                 let kept = match order {
                     Some(Order::Save(standing)) => {
                         home.visit();
                         save(&shared, store, &mut claimed, standing).await
                     }
-                    Some(Order::Check) => check(store, &claimed).await,
+                    Some(Order::Check) => {
+                        unsure = Some(Instant::now());
+                        true
+                    }
                     Some(Order::Visit) => {
                         home.visit();
                         true
@@ -266,8 +278,7 @@ async fn keep(
                     None => continue,
                 };
                 if !kept {
-                    fenced(&world, claimed.document.id).await;
-                    return;
+                    return fenced(&shared, &world, &claimed).await;
                 }
             }
             Some(Take { step, reply }) = home.takes.recv() => {
@@ -280,14 +291,16 @@ async fn keep(
                 // An error means that whoever asked has given up.
                 let _ = reply.send(taken);
                 if claimed.over() {
-                    fenced(&world, claimed.document.id).await;
-                    return;
+                    return fenced(&shared, &world, &claimed).await;
                 }
             }
         }
     };
-    if let Some(Leaving { standing, .. }) = leaving.as_ref().filter(|_| !planted::is("early_release")) {
-        stand(&mut claimed, *standing);
+    if let Some(Leaving { standing, keeps_seat, .. }) = leaving.as_ref().filter(|_| !planted::is("early_release")) {
+        stand(&shared, &mut claimed, *standing);
+        if !keeps_seat {
+            claimed.document.seat.clear();
+        }
     }
     let mut released = release(&shared, store, &mut claimed).await;
     if let Some(done) = leaving.and_then(|l| l.done) {
@@ -297,14 +310,16 @@ async fn keep(
     // steps are only here: so it is not left alone before it is released, or claimed by another.
     drop(home);
     while !released {
-        tokio::time::sleep(PAUSE_LATER).await;
+        // A node that is being emptied waits for its last documents, and clients wait elsewhere for their players.
+        let pause = if shared.draining() { PAUSE } else { PAUSE_LATER };
+        tokio::time::sleep(pause).await;
         released = release(&shared, store, &mut claimed).await;
     }
 }
 
 /// False if the document is not ours any more.
 async fn save(shared: &Shared, store: &dyn Store, claimed: &mut Claimed, standing: Standing) -> bool {
-    stand(claimed, standing);
+    stand(shared, claimed, standing);
     let saved = player::save(store, claimed, Ack::Early).await;
     count(shared, &saved, "saved");
     match saved {
@@ -317,8 +332,10 @@ async fn save(shared: &Shared, store: &dyn Store, claimed: &mut Claimed, standin
     }
 }
 
-fn stand(claimed: &mut Claimed, standing: Standing) {
-    let (document, Standing { island, place, health, floor, floor_s }) = (&mut claimed.document, standing);
+fn stand(shared: &Shared, claimed: &mut Claimed, standing: Standing) {
+    let (document, Standing { island, place, health, floor, floor_s, turn }) = (&mut claimed.document, standing);
+    document.seat.turn = document.seat.turn.max(turn);
+    document.seat.until_s = shared.calendar.now_s() + SEAT_S;
     (document.island, document.x, document.y) = (island.0, place.x, place.y);
     (document.health, document.floor, document.floor_s) = (health, floor.max(document.floor), floor_s);
     document.floor = if planted::is("floor_not_kept") { 0 } else { document.floor };
@@ -333,13 +350,19 @@ fn count(shared: &Shared, saved: &Result<(), PlayerError>, well: &str) {
     shared.metrics.saves.with_label_values(&[outcome]).inc();
 }
 
-/// False if the document is surely not ours any more.
-async fn check(store: &dyn Store, claimed: &Claimed) -> bool {
+/// Whether the document is ours; none if that cannot be found out now.
+async fn check(store: &dyn Store, claimed: &Claimed) -> Option<bool> {
     match player::find(store, claimed.document.id).await {
-        Ok(Some(kept)) => kept.document.owner.as_ref() == Some(claimed.owner()),
-        // Not known: the next save will tell.
-        Ok(None) | Err(_) => true,
+        Ok(kept) => Some(kept.is_some_and(|kept| kept.document.owner.as_ref() == Some(claimed.owner()))),
+        Err(_) => None,
     }
+}
+
+/// Tells the world that the player is ours.
+async fn sure(world: &WorldHandle<FrontInput>, claimed: &Claimed) {
+    let (player, epoch) = (ObjectId(claimed.document.id), Epoch(claimed.epoch()));
+    // False means that the world has ended.
+    world.role(FrontInput::Sure { player, epoch }).await;
 }
 
 /// False if the document may still be ours.
@@ -356,10 +379,15 @@ async fn release(shared: &Shared, store: &dyn Store, claimed: &mut Claimed) -> b
     false
 }
 
-async fn fenced(world: &WorldHandle<FrontInput>, id: u64) {
-    let (done, _) = oneshot::channel();
-    let text = "another node owns this player now".to_owned();
-    let close = FrontInput::Close { player: ObjectId(id), code: codes::FENCED, text, done };
-    // An error means that the world has ended.
-    let _ = world.inputs.send(Input::Role(close)).await;
+/// Tells the world that the player is another's now, and why: its own session may go on elsewhere, or a newer one has it.
+async fn fenced(shared: &Shared, world: &WorldHandle<FrontInput>, claimed: &Claimed) {
+    let (player, epoch) = (ObjectId(claimed.document.id), Epoch(claimed.epoch()));
+    let seat = &claimed.document.seat.session;
+    let now = player::find(shared.store(), player.0).await.ok().flatten().map(|kept| kept.document.seat.session);
+    let words = match now {
+        Some(now) if !now.is_empty() && now != *seat => (codes::REPLACED, "a newer session has taken over"),
+        _ => (codes::FENCED, "another node owns this player now"),
+    };
+    // False means that the world has ended.
+    world.role(FrontInput::Fenced { player, epoch, words }).await;
 }

@@ -3,13 +3,14 @@
 //! Nothing a stranger sends costs the world anything before its ticket is good: connections in their first seconds are
 //! bounded in number and time, messages in length. A refusal is told in a farewell before the socket closes.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
@@ -38,6 +39,9 @@ const SEND_BUFFER: usize = 256 * 1024;
 /// The library's read buffer per client, in bytes: clients say little.
 const READ_BUFFER: usize = 2 * 1024;
 
+/// Messages of a client that are kept while it waits for its welcome; further ones wait in its socket.
+const EARLY: usize = 8;
+
 /// Pause after a failed accept (out of descriptors, most likely), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -62,10 +66,8 @@ pub async fn serve(listener: TcpListener, sessions: Sessions) {
                 let sessions = sessions.clone();
                 let tasks = sessions.shared.tasks.clone();
                 tasks.spawn(async move {
-                    let welcomed = welcome(stream, &sessions).await;
-                    drop(permit);
-                    if let Some((stream, client)) = welcomed {
-                        listen(stream, client, &sessions).await;
+                    if let Some((stream, early, client)) = welcome(stream, permit, &sessions).await {
+                        listen(stream, early, client, &sessions).await;
                     }
                 });
             }
@@ -79,8 +81,16 @@ pub async fn serve(listener: TcpListener, sessions: Sessions) {
 
 type Stream = WebSocketStream<Socket>;
 
-/// Handshake and hello. `None` if the connection came to nothing; it has then been told why, where it could be.
-async fn welcome(stream: TcpStream, sessions: &Sessions) -> Option<(Stream, ClientId)> {
+/// What came from a client before its welcome.
+type Early = VecDeque<Result<Message, WsError>>;
+
+/// Handshake and hello. `None` if the connection came to nothing; it has then been told why, where it could be. Whose token
+/// is good is no stranger any more, however long its player's owner is waited for: the permit is given back then.
+async fn welcome(
+    stream: TcpStream,
+    permit: OwnedSemaphorePermit,
+    sessions: &Sessions,
+) -> Option<(Stream, Early, ClientId)> {
     let metrics = &sessions.shared.metrics;
     // Both only make things better; a socket that refuses them still works.
     let _ = stream.set_nodelay(true);
@@ -106,13 +116,26 @@ async fn welcome(stream: TcpStream, sessions: &Sessions) -> Option<(Stream, Clie
         }
     };
     let hello = timeout_at(late, hello(&mut stream)).await;
-    let entered = match hello {
-        Ok(Ok((protocol, token, kind))) => sessions.hello(protocol, &token, kind, || socket.hand_over()).await,
+    let mut early = Early::new();
+    let proven = match hello {
+        Ok(Ok((protocol, token, kind))) => sessions.prove(protocol, &token, kind),
         Ok(Err(farewell)) => Err(farewell),
         Err(_) => Err(Farewell::new(codes::HELLO_LATE, format!("no hello within {} s", HELLO_TIMEOUT.as_secs()))),
     };
+    let entered = match proven {
+        Ok(proven) => {
+            drop(permit);
+            tokio::select! {
+                biased;
+                entered = sessions.admit(proven, || socket.hand_over()) => entered,
+                // Nobody is left to be told.
+                () = hung_up(&mut stream, &mut early) => return None,
+            }
+        }
+        Err(farewell) => Err(farewell),
+    };
     match entered {
-        Ok(client) => Some((stream, client)),
+        Ok(client) => Some((stream, early, client)),
         Err(farewell) => {
             metrics.refused(farewell.code);
             // The sink went to the world with the player that it did not take, if it went at all.
@@ -121,6 +144,25 @@ async fn welcome(stream: TcpStream, sessions: &Sessions) -> Option<(Stream, Clie
             None
         }
     }
+}
+
+/// Waits until a client that waits for its welcome has gone away; what it says meanwhile is kept.
+async fn hung_up(stream: &mut Stream, early: &mut Early) {
+    while early.len() < EARLY {
+        match stream.next().await {
+            None
+            | Some(Ok(Message::Close(_)) | Err(WsError::ConnectionClosed | WsError::AlreadyClosed | WsError::Io(_))) => {
+                return;
+            }
+            Some(Err(WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => return,
+            Some(Ok(message)) => early.push_back(Ok(message)),
+            Some(Err(error)) => {
+                early.push_back(Err(error));
+                break;
+            }
+        }
+    }
+    std::future::pending().await
 }
 
 async fn hello(stream: &mut Stream) -> Result<(u32, String, crate::protocol::HelloKind), Farewell> {
@@ -149,11 +191,15 @@ async fn part(stream: &mut Stream, farewell: Farewell) {
 }
 
 /// Takes what the client says to the world, until its connection ends.
-async fn listen(mut stream: Stream, client: ClientId, sessions: &Sessions) {
+async fn listen(mut stream: Stream, mut early: Early, client: ClientId, sessions: &Sessions) {
     let mesh = &sessions.shared.mesh;
     let mut gate = Gate::new(mesh.now_ms());
     loop {
-        let said = match tokio::time::timeout(SILENCE, stream.next()).await {
+        let next = match early.pop_front() {
+            Some(early) => Ok(Some(early)),
+            None => tokio::time::timeout(SILENCE, stream.next()).await,
+        };
+        let said = match next {
             Ok(Some(Ok(Message::Binary(bytes)))) => gate.take(mesh.now_ms(), &bytes),
             Ok(Some(Ok(Message::Text(_)))) => {
                 Said::Expelled(codes::MALFORMED, "messages are binary, this one was text".to_owned())

@@ -18,10 +18,11 @@ use mesh::{CallError, CallRefusal, IncomingCall, NodeId, Role};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Shared;
+use super::arriving::{Arriving, Begins, Comes};
 use super::players::FrontInput;
 use super::players::moving::{Came, LetGo, MoveInput, Stays};
-use super::sessions::{Arriving, Sessions};
+use super::sessions::Sessions;
+use super::tickets::SessionId;
 use super::wire::Wire;
 use crate::choose::{self, Arrival, Candidate};
 use crate::load::{Load, block_mark};
@@ -49,6 +50,9 @@ const AGAIN: Duration = Duration::from_millis(250);
 
 /// Between two looks whether the last documents are released.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Refusals that say whose the player is by now.
+const TAKEN: [&str; 3] = [codes::REPLACED, codes::TICKET_USED, codes::SESSION_ENDED];
 
 /// What came of it that a player was to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,22 +91,27 @@ impl Sessions {
         let mut alone: Option<Instant> = None;
         while let Some(roll) = self.roll().await {
             if roll.is_empty() {
-                break;
+                if self.shared.keepers.is_empty() {
+                    // The last ones are shown by their new owners before they are not shown here any more.
+                    return sleep(LOOK_EVERY).await;
+                }
+                // The last documents are being released, or somebody is just coming in who had its ticket before.
+                sleep(LOOK_EVERY).await;
+                continue;
             }
             let moves = stream::iter(roll).map(|stays| self.send_away(stays, None));
             let came: Vec<Move> = moves.buffer_unordered(MOVES_AT_ONCE).collect().await;
-            if came.iter().any(|it| *it != Move::Stayed) {
+            // Those who go by another way, or may not go now, say nothing about whether anybody takes players.
+            if came.iter().any(|it| !matches!(it, Move::Stayed | Move::Gone)) {
                 alone = None;
                 continue;
             }
-            if alone.get_or_insert_with(Instant::now).elapsed() >= NOBODY_PATIENCE {
+            let unwanted = came.iter().all(|it| *it == Move::Stayed);
+            if unwanted && alone.get_or_insert_with(Instant::now).elapsed() >= NOBODY_PATIENCE {
                 tracing::warn!(players = came.len(), "no frontend takes these players: they are saved and let go");
                 return;
             }
             sleep(AGAIN).await;
-        }
-        while self.shared.keeping() > 0 {
-            sleep(LOOK_EVERY).await;
         }
     }
 
@@ -185,7 +194,7 @@ impl Sessions {
             player,
             session: uuid::Uuid::from_u128(let_go.session.0),
             epoch: let_go.epoch,
-            walks: let_go.walks.map(|(to, speed)| ((to.x, to.y), speed)),
+            walks: let_go.walks,
             battle: let_go.battle,
             at_ms: let_go.at_ms,
             trades: let_go.trades.clone(),
@@ -199,7 +208,8 @@ impl Sessions {
                     Ok(MovedTo { url, token }) => return (Move::Moved, redirect(url, token)),
                     Err(refusal) => tracing::warn!(%node, %refusal, "a frontend took a player and does not say where"),
                 },
-                Err(CallError::Refused { refusal, .. }) if refusal.code == codes::REPLACED => {
+                // Its client has come in elsewhere, or another has taken its place.
+                Err(CallError::Refused { refusal, .. }) if TAKEN.contains(&refusal.code.as_str()) => {
                     return (Move::Taken, farewell(codes::REPLACED, &refusal.text));
                 }
                 Err(error) => {
@@ -221,7 +231,7 @@ impl Sessions {
         let peers = shared.mesh.peers();
         let named = order.iter().filter_map(|node| peers.get(node));
         let mut frontends = named.chain(peers.up(Role::Frontend));
-        let token = shared.resume_token(let_go.session, player, let_go.turn + 1);
+        let token = shared.resume_token(let_go.session, player, let_go.turn.saturating_add(1));
         match frontends.find_map(|peer| peer.record.public.clone()) {
             Some(url) => (Move::Redirected, redirect(url, token)),
             None => (Move::Nowhere, farewell(codes::DRAINING, "this frontend is leaving, and there is no other now")),
@@ -274,8 +284,19 @@ impl Sessions {
     /// Takes a player that another frontend has released.
     async fn take(&self, from: &NodeId, moved: Moved) -> Result<MovedTo, CallRefusal> {
         self.takes_players()?;
-        let token = self.bring_in(Arriving::moved(&moved)).await.map_err(|why| CallRefusal::new(why.code, why.text))?;
+        let session = SessionId(moved.session.as_u128());
+        let arriving = Arriving {
+            player: moved.player,
+            session,
+            comes: Comes::Moved,
+            begins: Begins::On(None),
+            walks: moved.walks,
+            battle: moved.battle,
+            client: None,
+        };
+        let arrived = self.bring_in(arriving).await.map_err(|why| CallRefusal::new(why.code, why.text))?;
         let shared = &self.shared;
+        let token = shared.resume_token(session, moved.player, arrived.turn.saturating_add(1));
         // Offsets are off by milliseconds: a step, not a jump.
         let offset_ms = shared.mesh.peers().get(from).map_or(0, |peer| peer.clock_offset_ms);
         let walked_ms = shared.mesh.now_ms().saturating_sub(moved.at_ms.saturating_add_signed(offset_ms));
@@ -301,11 +322,4 @@ fn redirect(url: String, token: String) -> Wire {
 
 fn farewell(code: &str, text: &str) -> Wire {
     Wire::new(ServerMessage::Farewell { code: code.to_owned(), text: text.to_owned() }.encode())
-}
-
-impl Shared {
-    /// How many documents are kept here, released or not.
-    fn keeping(&self) -> usize {
-        self.keeping.load(std::sync::atomic::Ordering::Acquire)
-    }
 }

@@ -8,6 +8,7 @@
 mod commands;
 mod entering;
 mod show;
+mod yielding;
 
 mod fighting;
 mod health;
@@ -31,6 +32,7 @@ use super::acts::{Came, Pace, SeenParty};
 use super::keeper::{Keeper, Standing};
 use super::operations::Operations;
 use super::people::FighterCall;
+use super::sessions::Farewell;
 use super::shard::{ClientId, Notice, Order, Sink};
 use super::shards::Shards;
 use super::tickets::SessionId;
@@ -38,12 +40,15 @@ use super::wire::Wire;
 use crate::battles::Found;
 use crate::game::{Body, GameWorld};
 use crate::load::Load;
+use crate::methods::Yielded;
 use crate::methods::living::{Changed, Note, Saying};
 use crate::protocol::{self, Command, TradeState, codes};
 use crate::world_loop::{Input, Rules, TICK_MS};
 use fighting::Fights;
-pub(super) use fighting::UNKNOWN;
 use moving::{MoveInput, Moves};
+
+pub(super) use fighting::UNKNOWN;
+pub(super) use yielding::speed;
 
 /// How long a player without a client stays in the world, waiting for it to come back, in milliseconds.
 pub const LINGER_MS: u64 = 30_000;
@@ -70,10 +75,41 @@ pub enum FrontInput {
         player: ObjectId,
         /// Under which session.
         session: SessionId,
+        /// The turn of its token.
+        turn: u64,
         /// The new client.
         client: NewClient,
-        /// True if the player was still there.
-        reply: oneshot::Sender<bool>,
+        /// Told what became of it.
+        reply: oneshot::Sender<Attached>,
+    },
+    /// Asks for the session of a player and the turn of its last token; none if the player is not here.
+    Seated(ObjectId, oneshot::Sender<Option<(SessionId, u64)>>),
+    /// A player goes to another frontend, where a session of it comes in.
+    Yield {
+        /// Which player.
+        player: ObjectId,
+        /// The session that comes in there.
+        session: SessionId,
+        /// The turn of the token with which it comes back; none if it is new.
+        turn: Option<u64>,
+        /// Told what its document will not say, and by the second when that is released; nothing if the player is not here.
+        reply: oneshot::Sender<Result<Option<(Yielded, oneshot::Receiver<()>)>, Farewell>>,
+    },
+    /// The document of a player says that this epoch of it is still ours.
+    Sure {
+        /// Which player.
+        player: ObjectId,
+        /// Under which epoch.
+        epoch: Epoch,
+    },
+    /// Another has claimed a player that was ours.
+    Fenced {
+        /// Which player.
+        player: ObjectId,
+        /// The epoch that was ours.
+        epoch: Epoch,
+        /// What its client is told.
+        words: (&'static str, &'static str),
     },
     /// A client's connection has ended; its player lingers.
     Detach(ClientId),
@@ -85,6 +121,8 @@ pub enum FrontInput {
     Close {
         /// Which player.
         player: ObjectId,
+        /// Only if this is its session, if one is named.
+        session: Option<SessionId>,
         /// Why, as a farewell's code.
         code: &'static str,
         /// For people.
@@ -184,8 +222,14 @@ pub struct Join {
     pub island: IslandId,
     /// Where it begins.
     pub place: Place,
-    /// Its client.
-    pub client: NewClient,
+    /// Where it walks, and how fast, if it does.
+    pub walks: Option<(Place, i32)>,
+    /// The battle in which it is; 0 if it is in none.
+    pub battle: u64,
+    /// The turn of the token that its client gets.
+    pub turn: u64,
+    /// Its client; without one it lingers.
+    pub client: Option<NewClient>,
     /// The lowest number of an act that its document lets in.
     pub floor: u64,
     /// Since when such acts may have been asked for, in seconds since 1970; 0 if that is not known.
@@ -195,7 +239,17 @@ pub struct Join {
     /// Who guards its document.
     pub keeper: Keeper,
     /// Told whether it is in.
-    pub reply: oneshot::Sender<Result<(), String>>,
+    pub reply: oneshot::Sender<Result<(), Farewell>>,
+}
+
+/// What became of a client that came back.
+pub enum Attached {
+    /// It has its player again.
+    Here,
+    /// It is too late, or not its player any more.
+    Refused(Farewell),
+    /// The player is not here.
+    Absent(NewClient),
 }
 
 /// A connection that wants to be a player's client.
@@ -204,8 +258,6 @@ pub struct NewClient {
     pub id: ClientId,
     /// Where its bytes go.
     pub sink: Arc<dyn Sink>,
-    /// The token by which it may come back.
-    pub resume_token: String,
 }
 
 /// What a client may say once it is in.
@@ -227,6 +279,10 @@ pub enum Said {
 
 pub(super) struct Player {
     session: SessionId,
+    /// The turn of the last token that its session was given.
+    turn: u64,
+    /// Surely ours: false from when the lease was lost until the document has said so.
+    pub(super) sure: bool,
     island: IslandId,
     client: Option<ClientId>,
     sight: BTreeSet<Cell>,
@@ -323,11 +379,25 @@ impl Players {
         let real = world.get(id)?;
         let (island, place, floor) = (player.island, real.place(now), player.operations.floor(now));
         let floor_s = self.shared.calendar.now_s().saturating_sub(player.operations.oldest_ms(now).div_ceil(1_000));
-        Some(Standing { island, place, health, floor, floor_s })
+        Some(Standing { island, place, health, floor, floor_s, turn: player.turn })
+    }
+
+    /// Whether this node may act for a player at this moment: its lease holds, and if it did not for a while the player's
+    /// document has said since that it is still ours.
+    pub(super) fn acts_for(&self, id: ObjectId) -> bool {
+        self.may_own() && self.players.get(&id).is_some_and(|player| player.sure)
+    }
+
+    /// Whether the node's lease holds: also asked of the lease itself, which knows it before anybody is told.
+    pub(super) fn may_own(&self) -> bool {
+        self.lease_held && self.shared.mesh.lease().holds()
     }
 
     /// Has a player saved.
     fn save(&mut self, world: &GameWorld, now: u64, id: ObjectId) {
+        if !self.may_own() {
+            return;
+        }
         let Some(standing) = self.standing(world, now, id) else { return };
         let Some(player) = self.players.get_mut(&id) else { return };
         if standing.is_saved_by(&player.saved) {
@@ -372,13 +442,21 @@ impl Rules for Players {
     fn input(&mut self, world: &mut GameWorld, now: u64, input: FrontInput) {
         match input {
             FrontInput::Join(join) => self.join(world, now, *join),
-            FrontInput::Attach { player, session, client, reply } => {
-                let here = self.players.get(&player).is_some_and(|p| p.session == session);
-                if here {
-                    self.connect(world, now, player, client);
-                }
-                let _ = reply.send(here);
+            FrontInput::Attach { player, session, turn, client, reply } => {
+                let attached = self.attach(world, now, player, (session, turn), client);
+                // An error means that the connection has ended meanwhile: its sink will say so.
+                let _ = reply.send(attached);
             }
+            FrontInput::Seated(player, reply) => {
+                // An error means that nobody waits for it.
+                let _ = reply.send(self.players.get(&player).map(|player| (player.session, player.turn)));
+            }
+            FrontInput::Yield { player, session, turn, reply } => {
+                // An error means that nobody waits for it: the player is released all the same.
+                let _ = reply.send(self.yield_to(world, now, player, session, turn));
+            }
+            FrontInput::Sure { player, epoch } => self.sure(world, player, epoch),
+            FrontInput::Fenced { player, epoch, words } => self.fenced(world, now, player, epoch, words),
             FrontInput::Detach(client) => self.detach(now, client),
             FrontInput::Said(client, said) => self.said(world, now, client, said),
             FrontInput::Notices(notices) => {
@@ -386,8 +464,11 @@ impl Rules for Players {
                     self.notice(world, now, notice);
                 }
             }
-            FrontInput::Close { player, code, text, done } => {
-                self.close(world, now, player, Some((code, &text)), Some(done));
+            FrontInput::Close { player, session, code, text, done } => {
+                let present = self.players.get(&player).map(|player| player.session);
+                if session.is_none() || session == present {
+                    self.close(world, now, player, Some((code, &text)), Some(done));
+                }
             }
             FrontInput::Acted { player, number, op, came } => self.acted(world, now, player, number, op, came),
             FrontInput::Carries(player) => drop(self.bags_due.insert(player)),
@@ -466,6 +547,7 @@ impl Rules for Players {
             self.players.values().for_each(|p| p.keeper.check());
             return;
         }
+        self.players.values_mut().for_each(|player| player.sure = false);
         let ids: Vec<ObjectId> = self.players.keys().copied().collect();
         for id in ids {
             // Who stands already stays so; the refusal means nothing else.

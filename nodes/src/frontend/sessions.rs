@@ -1,45 +1,46 @@
-//! The way of a player into the world and out of it: tickets, claims, joins. Async flows that hold no world state.
+//! The way of a player into the world and out of it: tickets, resume tokens, sessions that end. Async flows that hold no world
+//! state.
 //!
 //! A player is live on one node at a time and the newest session wins: whoever still has the player is asked to save and
-//! release it; a node that the directory no longer knows is not asked. Whether the claim succeeds is decided by
-//! compare-and-swap in the store alone.
+//! release it (`claiming`). A session comes back to its player with its last token, here or at any other frontend
+//! (`arriving`). Whether a claim succeeds is decided by compare-and-swap in the store alone, NEVER by a clock.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cartographer::geometry::{Epoch, IslandId, ObjectId, Place};
+use cartographer::geometry::{IslandId, ObjectId, Place};
 use cartographer::ground::Ground;
 use cartographer::terrain::Terrain;
-use estate::player::{self, Claim, Claimant, Claimed, PlayerDocument};
+use estate::player::{PlayerDocument, Unseated};
 use mesh::tasks::Tasks;
-use mesh::{CallRefusal, IncomingCall, NodeId};
+use mesh::{CallRefusal, IncomingCall};
 use tokio::sync::oneshot;
-use uuid::Uuid;
 
 use super::Shared;
-use super::keeper::Keeper;
+use super::arriving::{Arriving, Begins, Comes};
 use super::people;
-use super::players::{FrontInput, Join, NewClient};
+use super::players::{FrontInput, NewClient};
 use super::sail;
 use super::shard::{ClientId, Sink};
-use super::tickets::{Guest, Kind, SessionId, TICKET_TTL_MS};
-use crate::game::{Body, player::Player};
-use crate::methods::{CloseSession, OpenSession, SESSION_CLOSE, SESSION_OPEN, SessionOffer, pack, unpack};
+use super::tickets::{Guest, RESUME_MARK, Refused, Resume, SessionId, TICKET_TTL_MS};
+use crate::methods::{
+    CloseSession, OpenSession, SESSION_CLOSE, SESSION_OPEN, SESSION_YIELD, SessionOffer, YieldSession, Yielded, pack,
+    unpack,
+};
 use crate::passage;
 use crate::protocol::{HelloKind, PROTOCOL, codes};
 use crate::role::Answers;
 use crate::world_loop::{Input, TICK_MS, WorldHandle};
 
-/// How often a claim is tried when others hold the player or change its document meanwhile.
-const CLAIMS: u32 = 5;
-
-/// The pause between two tries of a claim.
-const CLAIM_PAUSE: Duration = Duration::from_millis(100);
-
 /// How long a player may take to leave this node for its newer session.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the flow of a player that comes in is waited for when it is to leave: well within the deadlines of the calls that
+/// ask for it.
+const TURN_TIMEOUT: Duration = Duration::from_millis(1_000);
 
 /// How long farewells may take to reach their sockets: the tick that brings them, and one more.
 const LAST_WORDS: Duration = Duration::from_millis(2 * TICK_MS);
@@ -57,6 +58,55 @@ impl Farewell {
     pub(super) fn new(code: &'static str, text: impl Into<String>) -> Farewell {
         Farewell { code, text: text.into() }
     }
+}
+
+impl From<Unseated> for Farewell {
+    fn from(why: Unseated) -> Farewell {
+        let code = match why {
+            Unseated::Replaced => codes::REPLACED,
+            Unseated::Used => codes::TICKET_USED,
+            Unseated::Ended => codes::SESSION_ENDED,
+        };
+        Farewell::new(code, why.to_string())
+    }
+}
+
+impl From<Refused> for Farewell {
+    fn from(why: Refused) -> Farewell {
+        Farewell::new(why.code(), why.to_string())
+    }
+}
+
+/// Locks of players who come in or go, as long as somebody has one.
+#[derive(Default)]
+pub(super) struct Turns(Mutex<(BTreeMap<ObjectId, Weak<tokio::sync::Mutex<()>>>, usize)>);
+
+impl Turns {
+    /// The lock of a player.
+    pub(super) fn of(&self, player: ObjectId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (locks, swept_at) = &mut *turns;
+        if locks.len() >= 2 * *swept_at + 64 {
+            locks.retain(|_, lock| lock.strong_count() > 0);
+            *swept_at = locks.len();
+        }
+        let lock = locks.entry(player).or_default();
+        lock.upgrade().unwrap_or_else(|| {
+            let fresh = Arc::default();
+            *lock = Arc::downgrade(&fresh);
+            fresh
+        })
+    }
+}
+
+/// A client whose token was made by us: who comes, and how.
+pub(super) enum Proven {
+    /// With a ticket of this frontend.
+    Ticket(SessionId, Guest),
+    /// With a passage from another district.
+    Passage(String),
+    /// With a resume token of this cluster.
+    Resume(Resume),
 }
 
 /// The flows of one frontend.
@@ -83,10 +133,12 @@ impl Answers for Sessions {
             unpack::<OpenSession>(&call.body).and_then(|open| self.open(&open)).map(|offer| pack(&offer))
         } else if call.method == SESSION_CLOSE.name {
             match unpack::<CloseSession>(&call.body) {
-                Ok(close) => {
-                    self.close(close.player, "a newer session has taken over").await;
-                    Ok(Bytes::new())
-                }
+                Ok(close) => self.end(&close).await.map(|()| Bytes::new()),
+                Err(refusal) => Err(refusal),
+            }
+        } else if call.method == SESSION_YIELD.name {
+            match unpack::<YieldSession>(&call.body) {
+                Ok(wanted) => self.yield_to(&wanted).await.map(|yielded| pack(&yielded)),
                 Err(refusal) => Err(refusal),
             }
         } else {
@@ -138,11 +190,61 @@ impl Sessions {
 
     /// Makes a player leave this node, and waits until its document is released. Nothing to do if it is not here.
     pub async fn close(&self, player: ObjectId, why: &str) {
+        self.close_session(player, None, why).await;
+    }
+
+    /// The same for one session of it; false if the player is not here under that session.
+    async fn close_session(&self, player: ObjectId, session: Option<SessionId>, why: &str) -> bool {
         let (done, finished) = oneshot::channel();
-        let close = FrontInput::Close { player, code: codes::REPLACED, text: why.to_owned(), done };
-        if self.world.inputs.send(Input::Role(close)).await.is_ok() {
-            // Dropped: not here. Late: the claim will see who owns the document.
-            let _ = tokio::time::timeout(CLOSE_TIMEOUT, finished).await;
+        let close = FrontInput::Close { player, session, code: codes::REPLACED, text: why.to_owned(), done };
+        if self.world.inputs.send(Input::Role(close)).await.is_err() {
+            return false;
+        }
+        // Dropped: not here. Late: the claim will see who owns the document.
+        !matches!(tokio::time::timeout(CLOSE_TIMEOUT, finished).await, Ok(Err(_)))
+    }
+
+    /// Ends a session for good, wherever its player is: it leaves the world, and its seat is empty.
+    async fn end(&self, close: &CloseSession) -> Result<(), CallRefusal> {
+        let CloseSession { session, player } = *close;
+        let named = (!session.is_nil()).then(|| SessionId(session.as_u128()));
+        let turn = self.shared.turn(player);
+        let _turn = tokio::time::timeout(TURN_TIMEOUT, turn.lock()).await;
+        if self.close_session(player, named, "the session was ended").await {
+            return Ok(());
+        }
+        match named {
+            Some(session) => self.clear_seat(player, session).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Another frontend takes a player: it is let go, and its document released.
+    async fn yield_to(&self, wanted: &YieldSession) -> Result<Yielded, CallRefusal> {
+        let YieldSession { player, session, turn } = *wanted;
+        let lock = self.shared.turn(player);
+        let turn_of_it = tokio::time::timeout(TURN_TIMEOUT, lock.lock()).await;
+        let stopping = || CallRefusal::new(codes::UNAVAILABLE, "this frontend is stopping");
+        let (reply, said) = oneshot::channel();
+        let session = SessionId(session.as_u128());
+        if !self.world.role(FrontInput::Yield { player, session, turn, reply }).await {
+            return Err(stopping());
+        }
+        match said.await.map_err(|_| stopping())? {
+            Ok(Some((yielded, released))) => {
+                // An error means that it was fenced: there is nothing to release.
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, released).await;
+                Ok(yielded)
+            }
+            Ok(None) => {
+                drop(turn_of_it);
+                // Whoever asks believes that it is ours: it is being released, or was claimed without our knowing.
+                if self.is_released(player).await && self.adopt(player).await == Some(true) {
+                    self.is_released(player).await;
+                }
+                Ok(Yielded::default())
+            }
+            Err(farewell) => Err(CallRefusal::new(farewell.code, farewell.text)),
         }
     }
 
@@ -165,9 +267,10 @@ impl Sessions {
         }
     }
 
-    /// A client's first message. On success the world has its sink, and the client's number is returned.
+    /// A client's first message. On success the world has its sink, and the client's number is returned. A client whose
+    /// player's owner has died waits until another may own it; one that gives up drops the call.
     ///
-    /// `hand_over` is called when the client is let in: from then on only the returned sink may write.
+    /// `hand_over` is called when the token was found good: from then on only the returned sink may write.
     pub async fn hello(
         &self,
         protocol: u32,
@@ -175,147 +278,73 @@ impl Sessions {
         kind: HelloKind,
         hand_over: impl FnOnce() -> Arc<dyn Sink> + Send,
     ) -> Result<ClientId, Farewell> {
+        let proven = self.prove(protocol, token, kind)?;
+        self.admit(proven, hand_over).await
+    }
+
+    /// Checks a client's first message. A ticket that was good is used up by it until [`Sessions::admit`] has failed.
+    pub(super) fn prove(&self, protocol: u32, token: &str, kind: HelloKind) -> Result<Proven, Farewell> {
         if protocol != PROTOCOL {
             let text = format!("this frontend speaks protocol {PROTOCOL}, the client {protocol}: update the older one");
             return Err(Farewell::new(codes::PROTOCOL, text));
         }
-        if kind == HelloKind::Ticket && passage::is_token(token) {
-            return self.land(token, hand_over).await;
+        if token.starts_with(RESUME_MARK) || kind == HelloKind::Resume {
+            return Ok(Proven::Resume(self.shared.resume_key.read(token)?));
         }
-        let now = self.shared.mesh.now_ms();
-        let wanted = match kind {
-            HelloKind::Ticket => Kind::Ticket,
-            HelloKind::Resume => Kind::Resume,
-        };
-        let (session, guest) = (self.shared.book().redeem(now, token, wanted))
-            .map_err(|refused| Farewell::new(refused.code(), refused.to_string()))?;
-        let entered = match kind {
-            HelloKind::Ticket => self.enter(session, guest, None, hand_over).await,
-            HelloKind::Resume => self.resume(session, guest, hand_over).await,
-        };
-        if kind == HelloKind::Ticket {
-            self.shared.expected().came(session);
+        if passage::is_token(token) {
+            return Ok(Proven::Passage(token.to_owned()));
         }
-        if entered.is_err() && kind == HelloKind::Ticket {
-            self.shared.end_session(self.shared.mesh.now_ms(), session);
-        }
-        entered
+        let (session, guest) = self.shared.book().redeem(self.shared.mesh.now_ms(), token)?;
+        Ok(Proven::Ticket(session, guest))
     }
 
-    /// A client comes from another district, with a passage.
-    async fn land(&self, token: &str, hand_over: impl FnOnce() -> Arc<dyn Sink> + Send) -> Result<ClientId, Farewell> {
-        let shared = &self.shared;
-        if shared.draining() {
-            return Err(Farewell::new(codes::DRAINING, "this frontend is leaving"));
-        }
-        let passage = sail::arrive(shared, token).await?;
-        let guest = Guest { player: passage.player, island: Some(passage.island) };
-        let session = SessionId(u128::from(shared.random()) << 64 | u128::from(shared.random()));
-        let (now, nonce) = (shared.mesh.now_ms(), shared.random());
-        let full = || Farewell::new(codes::FULL, "too many sessions");
-        let ticket = shared.book().offer(now, session, guest, nonce).ok_or_else(full)?;
-        let redeemed = shared.book().redeem(now, &ticket, Kind::Ticket);
-        redeemed.map_err(|refused| Farewell::new(refused.code(), refused.to_string()))?;
-        let harbour = sail::landing(shared, passage.island).map(|place| (passage.island, place));
-        let harbour = harbour.filter(|(island, _)| shared.islands.chart().takes_arrivals(*island));
-        let entered = self.enter(session, guest, harbour, hand_over).await;
-        if entered.is_err() {
-            shared.end_session(shared.mesh.now_ms(), session);
-        }
-        entered
-    }
-
-    async fn resume(
+    /// Lets a client in whose token is good.
+    pub(super) async fn admit(
         &self,
-        session: SessionId,
-        guest: Guest,
+        proven: Proven,
         hand_over: impl FnOnce() -> Arc<dyn Sink> + Send,
     ) -> Result<ClientId, Farewell> {
-        let gone = || Farewell::new("session_ended", "the session is over: ask the gateway for a new one");
-        let client = self.new_client(session, hand_over).ok_or_else(gone)?;
-        let id = client.id;
-        let (reply, here) = oneshot::channel();
-        let attach = FrontInput::Attach { player: guest.player, session, client, reply };
-        if self.world.role(attach).await && here.await.unwrap_or(false) { Ok(id) } else { Err(gone()) }
-    }
-
-    async fn enter(
-        &self,
-        session: SessionId,
-        guest: Guest,
-        begins: Option<(IslandId, Place)>,
-        hand_over: impl FnOnce() -> Arc<dyn Sink> + Send,
-    ) -> Result<ClientId, Farewell> {
-        // Two sessions of one player on this node go one after the other.
-        let turn = self.shared.turn(guest.player);
-        let _turn = turn.lock().await;
-        let claimed = self.claim(guest.player).await?;
-        let document = claimed.document.clone();
-        let epoch = Epoch(claimed.epoch());
-        let keeper = Keeper::start(self.shared.clone(), self.world.clone(), claimed);
-        let Some((island, place)) = begins.or_else(|| self.start_of(&document, guest.island)) else {
-            return Err(Farewell::new(codes::UNAVAILABLE, "this frontend has no island to begin on"));
-        };
-        let client = self.new_client(session, hand_over);
-        let client = client.ok_or_else(|| Farewell::new("session_ended", "the session ended while it began"))?;
-        let (reply, joined) = oneshot::channel();
-        let (id, body) = (
-            client.id,
-            Body::Player(Player {
-                name: document.name,
-                hue: document.hue,
-                health: document.health,
-                ..Player::default()
-            }),
-        );
-        let player = guest.player;
-        let (floor, floor_s, home) = (document.floor, document.floor_s, IslandId(document.home));
-        let join = Join { player, session, epoch, body, island, place, floor, floor_s, home, client, keeper, reply };
-        if !self.world.role(FrontInput::Join(Box::new(join))).await {
-            return Err(Farewell::new(codes::UNAVAILABLE, "this frontend is stopping"));
-        }
-        match joined.await {
-            Ok(Ok(())) => Ok(id),
-            Ok(Err(text)) => Err(Farewell::new(codes::FULL, text)),
-            Err(_) => Err(Farewell::new(codes::UNAVAILABLE, "this frontend is stopping")),
-        }
-    }
-
-    /// Claims the player's document, asking whoever has the player to let it go.
-    async fn claim(&self, id: ObjectId) -> Result<Claimed, Farewell> {
         let shared = &self.shared;
-        let me = Claimant { claim: shared.random(), ..shared.claimant.clone() };
-        let mut why = String::new();
-        for attempt in 0..CLAIMS {
-            if attempt > 0 {
-                tokio::time::sleep(CLAIM_PAUSE * attempt).await;
+        let ticket = match &proven {
+            Proven::Ticket(session, _) => Some(*session),
+            Proven::Passage(_) | Proven::Resume(_) => None,
+        };
+        // Also if this call is dropped.
+        let mut used = UsedTicket { sessions: self, ticket };
+        let full = |_| Farewell::new(codes::FULL, "too many clients wait here already");
+        let _waits = shared.waiting.try_acquire().map_err(full)?;
+        let (player, session, comes, begins) = match proven {
+            Proven::Ticket(session, guest) => (guest.player, session, Comes::Anew, Begins::On(guest.island)),
+            Proven::Resume(Resume { session, player, turn }) => {
+                (player, session, Comes::Back { turn }, Begins::On(None))
             }
-            // Our own copy, if we have one, is the freshest and must be saved first.
-            if !planted::is("second_session_stays") {
-                self.close(id, "a newer session has taken over").await;
-            }
-            let living = shared.owners.living().await;
-            match player::claim(shared.store(), id.0, &me, |owner| living.is_gone(owner)).await {
-                Ok(Claim::Claimed(claimed)) => return Ok(*claimed),
-                Ok(Claim::Missing) => return Err(Farewell::new(codes::UNAVAILABLE, "no such player")),
-                Ok(Claim::HeldBy(owner)) => {
-                    why = format!("{} still has this player", owner.node);
-                    if let Ok(node) = NodeId::new(&owner.node) {
-                        let close = CloseSession { session: Uuid::nil(), player: id };
-                        if let Err(e) = shared.mesh.call(&node, &SESSION_CLOSE, pack(&close)).await {
-                            why = format!("{why}, and cannot be asked to let it go: {e}");
-                        }
-                    }
+            Proven::Passage(token) => {
+                if shared.draining() {
+                    return Err(Farewell::new(codes::DRAINING, "this frontend is leaving"));
                 }
-                Err(e) => why = e.to_string(),
+                let passage = sail::arrive(shared, &token).await?;
+                let session = SessionId(u128::from(shared.random()) << 64 | u128::from(shared.random()));
+                let harbour = sail::landing(shared, passage.island).map(|place| (passage.island, place));
+                let harbour = harbour.filter(|(island, _)| shared.islands.chart().takes_arrivals(*island));
+                let begins =
+                    harbour.map_or(Begins::On(Some(passage.island)), |(island, place)| Begins::At(island, place));
+                (passage.player, session, Comes::Anew, begins)
             }
+        };
+        let client = NewClient { id: shared.next_client(), sink: hand_over() };
+        let id = client.id;
+        let arriving = Arriving { player, session, comes, begins, walks: None, battle: 0, client: Some(client) };
+        let entered = self.bring_in(arriving).await;
+        if ticket.is_some() {
+            shared.expected().came(session);
         }
-        tracing::warn!(player = id.0, why, "could not claim a player");
-        Err(Farewell::new(codes::UNAVAILABLE, format!("the player could not be claimed: {why}")))
+        entered?;
+        used.ticket = None;
+        Ok(id)
     }
 
     /// Where a player begins: where it was, unless it asked for another island or its place is no longer land.
-    fn start_of(&self, document: &PlayerDocument, wanted: Option<IslandId>) -> Option<(IslandId, Place)> {
+    pub(super) fn start_of(&self, document: &PlayerDocument, wanted: Option<IslandId>) -> Option<(IslandId, Place)> {
         let (chart, lasting) = (self.shared.islands.chart(), self.shared.islands.lasting());
         let last = IslandId(document.island);
         let named = |id: IslandId| chart.get(id).filter(|_| chart.takes_arrivals(id));
@@ -331,31 +360,18 @@ impl Sessions {
         let spawn = spawns.get((document.id / 7 % spawns.len().max(1) as u64) as usize)?;
         Some((terrain.id(), spawn.place))
     }
-
-    fn new_client(&self, session: SessionId, hand_over: impl FnOnce() -> Arc<dyn Sink>) -> Option<NewClient> {
-        let nonce = self.shared.random();
-        let resume_token = self.shared.book().resume_token(session, nonce)?;
-        Some(NewClient { id: self.shared.next_client(), sink: hand_over(), resume_token })
-    }
 }
 
-/// STUB until `sessions` delivers.
-pub struct Arriving;
-
-impl Arriving {
-    pub(super) fn moved(_moved: &crate::methods::moving::Moved) -> Arriving {
-        Arriving
-    }
+/// Gives a ticket back that has let nobody in.
+struct UsedTicket<'a> {
+    sessions: &'a Sessions,
+    ticket: Option<SessionId>,
 }
 
-impl Sessions {
-    pub(super) async fn bring_in(&self, _arriving: Arriving) -> Result<String, Farewell> {
-        Err(Farewell::new("unavailable", "stub"))
-    }
-}
-
-impl Shared {
-    pub(super) fn resume_token(&self, _session: SessionId, _player: ObjectId, _turn: u64) -> String {
-        String::new()
+impl Drop for UsedTicket<'_> {
+    fn drop(&mut self) {
+        if let Some(session) = self.ticket {
+            self.sessions.shared.book().give_back(session);
+        }
     }
 }

@@ -1,15 +1,19 @@
-//! Tickets and resume tokens: who may come in, once, here.
+//! Tickets and resume tokens: who may come in, once.
 //!
 //! A frontend makes its own tickets (the gateway asks it to, see `session.open`), signs them with a key that lives as long
 //! as its process, and counts their time on its own clock: no two clocks must agree. A ticket opens one session once. A
-//! resume token takes its place after the welcome and changes at every use, so that a stolen old one is worthless.
-//! Signature: HMAC-SHA256 (RFC 2104). The book is bounded; what does not fit is refused, never forgotten silently.
+//! resume token takes its place after the welcome: it is signed with a key of the whole cluster, so that any frontend knows a
+//! true one, and carries a turn that rises at every use; whether it is the session's last one stands in the player's seat
+//! (`estate::player::Seat`). Signature: HMAC-SHA256 (RFC 2104). The book is bounded; what does not fit is refused, NEVER
+//! forgotten silently.
 
 use std::collections::BTreeMap;
 
 use cartographer::geometry::{IslandId, ObjectId};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
+
+use crate::protocol::codes;
 
 /// How long a ticket may wait to be used, in milliseconds.
 pub const TICKET_TTL_MS: u64 = 30_000;
@@ -23,8 +27,17 @@ const SWEEP_MS: u64 = 1_000;
 /// Sessions in the book, at most.
 pub const SESSIONS: usize = 65_536;
 
-/// The token's bytes before the signature: session 16, nonce 8, expiry 8, kind 1.
-const CLAIMS_BYTES: usize = 33;
+/// A ticket's bytes before the signature: session 16, nonce 8, expiry 8.
+const CLAIMS_BYTES: usize = 32;
+
+/// A resume token's bytes before the signature: session 16, player 8, turn 8.
+const RESUME_BYTES: usize = 32;
+
+/// What resume tokens begin with: no ticket does, for those are hexadecimal, and passages begin otherwise.
+pub const RESUME_MARK: char = 'r';
+
+/// What resume tokens are signed for.
+const RESUME_WORD: &[u8] = b"wildmesh resume";
 
 /// The signature's bytes.
 const MAC_BYTES: usize = 32;
@@ -32,15 +45,6 @@ const MAC_BYTES: usize = 32;
 /// The number of a session; a UUID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u128);
-
-/// What a token is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// The first entry.
-    Ticket,
-    /// Coming back after a lost connection.
-    Resume,
-}
 
 /// Who a session is for and where they begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +58,8 @@ pub struct Guest {
 /// Why a token was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// Not made by this life of this frontend, or changed.
-    #[error("the ticket's signature is not this frontend's: ask the gateway for a session")]
+    /// Not made by this life of this frontend, or for a resume token by none of this cluster; or changed.
+    #[error("the token was not made here: ask the gateway for a session")]
     Forged,
     /// Too late.
     #[error("the ticket has expired: ask the gateway for a new session")]
@@ -72,11 +76,54 @@ impl Refused {
     /// The code that clients see.
     pub fn code(self) -> &'static str {
         match self {
-            Refused::Forged => "ticket_forged",
-            Refused::Expired => "ticket_expired",
-            Refused::Used => "ticket_used",
-            Refused::Ended => "session_ended",
+            Refused::Forged => codes::TICKET_FORGED,
+            Refused::Expired => codes::TICKET_EXPIRED,
+            Refused::Used => codes::TICKET_USED,
+            Refused::Ended => codes::SESSION_ENDED,
         }
+    }
+}
+
+/// What a resume token says: a session comes back to its player.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// The session.
+    pub session: SessionId,
+    /// Its player.
+    pub player: ObjectId,
+    /// Which of the session's tokens it is.
+    pub turn: u64,
+}
+
+/// The key that makes and checks resume tokens: the same on all frontends of a cluster.
+#[derive(Clone)]
+pub struct ResumeKey([u8; MAC_BYTES]);
+
+impl ResumeKey {
+    /// Derives it from the cluster's key.
+    pub fn new(cluster_key: &[u8]) -> ResumeKey {
+        ResumeKey(hmac(cluster_key, RESUME_WORD).finalize().into_bytes().into())
+    }
+
+    /// Makes a token.
+    pub fn token(&self, resume: &Resume) -> String {
+        let mut bytes = [0; RESUME_BYTES];
+        bytes[..16].copy_from_slice(&resume.session.0.to_be_bytes());
+        bytes[16..24].copy_from_slice(&resume.player.0.to_be_bytes());
+        bytes[24..].copy_from_slice(&resume.turn.to_be_bytes());
+        let mut token = String::with_capacity(1 + 2 * (RESUME_BYTES + MAC_BYTES));
+        token.push(RESUME_MARK);
+        put_signed(&mut token, &bytes, hmac(&self.0, &bytes));
+        token
+    }
+
+    /// Reads a token, if this cluster made it.
+    pub fn read(&self, token: &str) -> Result<Resume, Refused> {
+        let digits = token.strip_prefix(RESUME_MARK).ok_or(Refused::Forged)?;
+        let bytes = signed::<RESUME_BYTES>(digits, &self.0).ok_or(Refused::Forged)?;
+        let [session, player, turn] = [&bytes[..16], &bytes[16..24], &bytes[24..]].map(number);
+        // Player and turn have eight bytes each.
+        Ok(Resume { session: SessionId(session), player: ObjectId(player as u64), turn: turn as u64 })
     }
 }
 
@@ -91,7 +138,7 @@ struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Offered { until_ms: u64 },
-    Playing,
+    Playing { until_ms: u64 },
     Over { since_ms: u64 },
 }
 
@@ -117,40 +164,34 @@ impl Book {
         let fresh = Entry { guest, nonce, state: State::Offered { until_ms: now_ms + TICKET_TTL_MS } };
         let entry = *self.sessions.entry(session).or_insert(fresh);
         match entry.state {
-            State::Offered { until_ms } => Some(self.token(session, entry.nonce, until_ms, Kind::Ticket)),
-            State::Playing | State::Over { .. } => None,
+            State::Offered { until_ms } => Some(self.token(session, entry.nonce, until_ms)),
+            State::Playing { .. } | State::Over { .. } => None,
         }
     }
 
-    /// Checks a token and uses it up. On success the caller hands out a new one by [`Book::resume_token`].
-    pub fn redeem(&mut self, now_ms: u64, token: &str, kind: Kind) -> Result<(SessionId, Guest), Refused> {
-        let (session, nonce, until_ms) = self.read(token, kind).ok_or(Refused::Forged)?;
-        let entry = self.sessions.get_mut(&session).ok_or(match kind {
-            Kind::Ticket if until_ms < now_ms => Refused::Expired,
-            _ => Refused::Ended,
-        })?;
-        match (kind, entry.state) {
-            (_, State::Over { .. }) => Err(Refused::Ended),
-            (Kind::Ticket, State::Playing) => Err(Refused::Used),
-            (Kind::Ticket, State::Offered { until_ms }) if now_ms > until_ms => Err(Refused::Expired),
-            (Kind::Ticket, State::Offered { .. }) => {
-                entry.state = State::Playing;
-                Ok((session, entry.guest))
-            }
-            (Kind::Resume, _) if nonce != entry.nonce && !planted::is("resume_not_rotated") => Err(Refused::Used),
-            (Kind::Resume, _) => {
-                // Worthless from here on: of two hellos with one token at the same moment, one passes.
-                entry.nonce = entry.nonce.wrapping_add(1);
+    /// Checks a ticket and uses it up.
+    pub fn redeem(&mut self, now_ms: u64, ticket: &str) -> Result<(SessionId, Guest), Refused> {
+        let (session, until_ms) = self.read(ticket).ok_or(Refused::Forged)?;
+        let gone = if until_ms < now_ms { Refused::Expired } else { Refused::Ended };
+        let entry = self.sessions.get_mut(&session).ok_or(gone)?;
+        match entry.state {
+            State::Over { .. } => Err(Refused::Ended),
+            State::Playing { .. } => Err(Refused::Used),
+            State::Offered { until_ms } if now_ms > until_ms => Err(Refused::Expired),
+            State::Offered { until_ms } => {
+                entry.state = State::Playing { until_ms };
                 Ok((session, entry.guest))
             }
         }
     }
 
-    /// Makes the session's next resume token; earlier ones stop working. `None` if the session is not playing.
-    pub fn resume_token(&mut self, session: SessionId, nonce: u64) -> Option<String> {
-        let entry = self.sessions.get_mut(&session).filter(|e| e.state == State::Playing)?;
-        entry.nonce = nonce;
-        Some(self.token(session, nonce, 0, Kind::Resume))
+    /// Whoever came with this session's ticket did not get in: the ticket is good again, for as long as it would have been.
+    pub fn give_back(&mut self, session: SessionId) {
+        if let Some(entry) = self.sessions.get_mut(&session)
+            && let State::Playing { until_ms } = entry.state
+        {
+            entry.state = State::Offered { until_ms };
+        }
     }
 
     /// Ends a session: none of its tokens works any more.
@@ -177,47 +218,63 @@ impl Book {
         self.swept_ms = now_ms;
         self.sessions.retain(|_, entry| match entry.state {
             State::Offered { until_ms } => now_ms <= until_ms + MEMORY_MS,
-            State::Playing => true,
+            State::Playing { .. } => true,
             State::Over { since_ms } => now_ms <= since_ms + MEMORY_MS,
         });
     }
 
-    fn token(&self, session: SessionId, nonce: u64, until_ms: u64, kind: Kind) -> String {
-        let mut bytes = Vec::with_capacity(CLAIMS_BYTES + MAC_BYTES);
-        bytes.extend_from_slice(&session.0.to_be_bytes());
-        bytes.extend_from_slice(&nonce.to_be_bytes());
-        bytes.extend_from_slice(&until_ms.to_be_bytes());
-        bytes.push(kind as u8);
-        let mac = self.mac(&bytes).finalize().into_bytes();
-        bytes.extend_from_slice(&mac);
-        bytes.iter().map(|b| format!("{b:02x}")).collect()
+    fn token(&self, session: SessionId, nonce: u64, until_ms: u64) -> String {
+        let mut bytes = [0; CLAIMS_BYTES];
+        bytes[..16].copy_from_slice(&session.0.to_be_bytes());
+        bytes[16..24].copy_from_slice(&nonce.to_be_bytes());
+        bytes[24..].copy_from_slice(&until_ms.to_be_bytes());
+        let mut token = String::with_capacity(2 * (CLAIMS_BYTES + MAC_BYTES));
+        put_signed(&mut token, &bytes, hmac(&self.key, &bytes));
+        token
     }
 
-    fn read(&self, token: &str, kind: Kind) -> Option<(SessionId, u64, u64)> {
-        if token.len() != 2 * (CLAIMS_BYTES + MAC_BYTES) || !token.is_ascii() {
-            return None;
-        }
-        let bytes: Vec<u8> = (0..token.len() / 2)
-            .map(|i| u8::from_str_radix(&token[2 * i..2 * i + 2], 16).ok())
-            .collect::<Option<_>>()?;
-        let (claims, mac) = bytes.split_at(CLAIMS_BYTES);
-        self.mac(claims).verify_slice(mac).ok()?;
-        if claims[32] != kind as u8 {
-            return None;
-        }
-        let session = u128::from_be_bytes(claims[..16].try_into().ok()?);
-        let nonce = u64::from_be_bytes(claims[16..24].try_into().ok()?);
-        let until_ms = u64::from_be_bytes(claims[24..32].try_into().ok()?);
-        Some((SessionId(session), nonce, until_ms))
+    fn read(&self, token: &str) -> Option<(SessionId, u64)> {
+        let bytes = signed::<CLAIMS_BYTES>(token, &self.key)?;
+        Some((SessionId(number(&bytes[..16])), number(&bytes[24..]) as u64))
     }
+}
 
-    fn mac(&self, bytes: &[u8]) -> Hmac<Sha256> {
-        // A key of any length is taken: the error cannot occur.
-        #[allow(clippy::unwrap_used, reason = "HMAC takes keys of every length")]
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).unwrap();
-        mac.update(bytes);
-        mac
+/// Writes bytes and their signature as hexadecimal digits.
+fn put_signed(token: &mut String, bytes: &[u8], mac: Hmac<Sha256>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes.iter().chain(&mac.finalize().into_bytes()) {
+        token.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        token.push(char::from(DIGITS[usize::from(byte & 15)]));
     }
+}
+
+/// Reads `N` bytes whose signature by `key` follows them, as hexadecimal digits in small letters.
+fn signed<const N: usize>(digits: &str, key: &[u8]) -> Option<[u8; N]> {
+    if digits.len() != 2 * (N + MAC_BYTES) {
+        return None;
+    }
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let pairs = digits.as_bytes().chunks_exact(2);
+    let bytes: Vec<u8> = pairs.map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect::<Option<_>>()?;
+    let (claims, mac) = bytes.split_at(N);
+    hmac(key, claims).verify_slice(mac).ok()?;
+    claims.try_into().ok()
+}
+
+fn number(bytes: &[u8]) -> u128 {
+    bytes.iter().fold(0, |number, byte| number << 8 | u128::from(*byte))
+}
+
+fn hmac(key: &[u8], bytes: &[u8]) -> Hmac<Sha256> {
+    // A key of any length is taken: the error cannot occur.
+    #[allow(clippy::unwrap_used, reason = "HMAC takes keys of every length")]
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+    mac.update(bytes);
+    mac
 }
 
 #[cfg(test)]
@@ -236,18 +293,18 @@ mod tests {
         let mut book = book();
         let ticket = book.offer(1, SESSION, GUEST, 11).unwrap();
         assert_eq!(book.offer(2, SESSION, GUEST, 12).unwrap(), ticket, "asked twice, the same ticket");
-        assert_eq!(book.redeem(3, &ticket, Kind::Ticket), Ok((SESSION, GUEST)));
-        assert_eq!(book.redeem(4, &ticket, Kind::Ticket), Err(Refused::Used));
+        assert_eq!(book.redeem(3, &ticket), Ok((SESSION, GUEST)));
+        assert_eq!(book.redeem(4, &ticket), Err(Refused::Used));
     }
 
     #[test]
     fn a_late_ticket_has_expired_and_is_forgotten_later() {
         let mut book = book();
         let ticket = book.offer(0, SESSION, GUEST, 11).unwrap();
-        assert_eq!(book.redeem(TICKET_TTL_MS + 1, &ticket, Kind::Ticket), Err(Refused::Expired));
+        assert_eq!(book.redeem(TICKET_TTL_MS + 1, &ticket), Err(Refused::Expired));
         book.offer(640_000, SessionId(2), GUEST, 12).unwrap();
         assert_eq!(book.len(), 1);
-        assert_eq!(book.redeem(640_000, &ticket, Kind::Ticket), Err(Refused::Expired));
+        assert_eq!(book.redeem(640_000, &ticket), Err(Refused::Expired));
     }
 
     #[test]
@@ -258,30 +315,62 @@ mod tests {
             let mut forged = ticket.clone().into_bytes();
             forged[i] = if forged[i] == b'0' { b'1' } else { b'0' };
             let forged = String::from_utf8(forged).unwrap();
-            assert_eq!(book.redeem(1, &forged, Kind::Ticket), Err(Refused::Forged), "byte {i}");
+            assert_eq!(book.redeem(1, &forged), Err(Refused::Forged), "byte {i}");
         }
         for garbage in ["", "x", "zz", &"é".repeat(65), &ticket[2..]] {
-            assert_eq!(book.redeem(1, garbage, Kind::Ticket), Err(Refused::Forged));
+            assert_eq!(book.redeem(1, garbage), Err(Refused::Forged));
         }
         let elsewhere = Book::new([4; 32]).offer(0, SESSION, GUEST, 11).unwrap();
-        assert_eq!(book.redeem(1, &elsewhere, Kind::Ticket), Err(Refused::Forged));
-        assert_eq!(book.redeem(1, &ticket, Kind::Resume), Err(Refused::Forged), "a ticket is not a resume token");
-        assert!(book.redeem(1, &ticket, Kind::Ticket).is_ok(), "the true one still works");
+        assert_eq!(book.redeem(1, &elsewhere), Err(Refused::Forged));
+        assert_eq!(key().read(&ticket), Err(Refused::Forged), "a ticket is not a resume token");
+        assert!(book.redeem(1, &ticket).is_ok(), "the true one still works");
     }
 
     #[test]
-    fn resume_tokens_rotate() {
+    fn a_ticket_that_let_nobody_in_is_good_again_while_its_time_lasts() {
         let mut book = book();
         let ticket = book.offer(0, SESSION, GUEST, 11).unwrap();
-        assert_eq!(book.resume_token(SESSION, 1), None, "not before the ticket is used");
-        book.redeem(1, &ticket, Kind::Ticket).unwrap();
-        let first = book.resume_token(SESSION, 1).unwrap();
-        assert!(book.redeem(2, &first, Kind::Resume).is_ok());
-        assert_eq!(book.redeem(2, &first, Kind::Resume), Err(Refused::Used), "at once, before the next one is made");
-        let second = book.resume_token(SESSION, 2).unwrap();
-        assert_eq!(book.redeem(3, &first, Kind::Resume), Err(Refused::Used));
-        assert!(book.redeem(4, &second, Kind::Resume).is_ok());
-        book.end(5, SESSION);
-        assert_eq!(book.redeem(6, &second, Kind::Resume), Err(Refused::Ended));
+        book.redeem(1, &ticket).unwrap();
+        book.give_back(SESSION);
+        assert_eq!(book.redeem(2, &ticket), Ok((SESSION, GUEST)));
+        book.give_back(SESSION);
+        assert_eq!(book.redeem(TICKET_TTL_MS + 1, &ticket), Err(Refused::Expired));
+        book.end(3, SESSION);
+        book.give_back(SESSION);
+        assert_eq!(book.redeem(4, &ticket), Err(Refused::Ended), "what is over stays so");
+    }
+
+    fn key() -> ResumeKey {
+        ResumeKey::new(b"the cluster's key")
+    }
+
+    const RESUME: Resume = Resume { session: SessionId(u128::MAX - 3), player: ObjectId(77), turn: 9 };
+
+    #[test]
+    fn every_frontend_of_the_cluster_reads_a_resume_token_and_no_other_does() {
+        let token = key().token(&RESUME);
+        assert_eq!((token.len(), token.starts_with(RESUME_MARK)), (129, true));
+        assert_eq!(key().read(&token), Ok(RESUME));
+        assert_eq!(ResumeKey::new(b"another cluster's").read(&token), Err(Refused::Forged));
+        assert_ne!(key().token(&Resume { turn: 10, ..RESUME }), token);
+    }
+
+    #[test]
+    fn a_resume_token_that_was_changed_cut_or_lengthened_is_forged() {
+        let token = key().token(&RESUME);
+        for i in 0..token.len() {
+            let mut forged = token.clone().into_bytes();
+            forged[i] = if forged[i] == b'0' { b'1' } else { b'0' };
+            assert_eq!(key().read(&String::from_utf8(forged).unwrap()), Err(Refused::Forged), "byte {i}");
+            assert_eq!(key().read(&token[..i]), Err(Refused::Forged), "the first {i}");
+        }
+        for garbage in
+            ["", "r", "rr", &"é".repeat(64), &format!("r{}", "é".repeat(64)), &token[1..], &format!("{token}0")]
+        {
+            assert_eq!(key().read(garbage), Err(Refused::Forged), "{garbage:?}");
+        }
+        assert_eq!(key().read(&token.to_uppercase()), Err(Refused::Forged), "one form only");
+        let mut book = book();
+        assert_eq!(book.redeem(1, &token), Err(Refused::Forged), "a resume token is no ticket");
     }
 }

@@ -68,7 +68,7 @@ pub enum Entry {
 impl Admission {
     /// A way in that lets in so many each second, and lets so many wait, at most.
     pub fn new(line: Arc<Line>, scribe: Scribe, per_second: u32, most: usize) -> Admission {
-        let share = Mutex::new((1.0, Instant::now()));
+        let share = Mutex::new((f64::from(per_second), Instant::now()));
         Admission { line, scribe, most, per_second: per_second.max(1), share, living: Default::default() }
     }
 

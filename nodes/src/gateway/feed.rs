@@ -2,7 +2,7 @@
 //!
 //! To the viewer:
 //! ```text
-//! text    {"type":"nodes","island":N,"now_ms":T,"nodes":[…]}   at once and every second: see [`NodeOnMap`]
+//! text    {"type":"nodes","island":N,"now_ms":T,"nodes":[…],"waiting":W}   at once and every second: see [`NodeOnMap`]
 //! text    {"type":"reset","now_ms":T}    everything known before is void; keyframes of all there is follow
 //! binary  [10 …] [11 …]                  frames, exactly as their owners published them
 //! ```
@@ -83,6 +83,8 @@ struct NodesMessage<'a> {
     island: IslandId,
     now_ms: u64,
     nodes: &'a [NodeOnMap],
+    /// Players who wait in line.
+    waiting: usize,
 }
 
 /// The latest `nodes` message of every island that somebody looks at.
@@ -255,7 +257,8 @@ pub async fn tell_nodes(app: Arc<App>) {
         }
         let message = |island: IslandId| {
             let nodes: Vec<NodeOnMap> = rows.iter().map(|row| on_map(row, island, &last, &colours)).collect();
-            let message = NodesMessage { r#type: "nodes", island, now_ms: app.mesh.now_ms(), nodes: &nodes };
+            let (now_ms, waiting) = (app.mesh.now_ms(), app.admission.line.view().len());
+            let message = NodesMessage { r#type: "nodes", island, now_ms, nodes: &nodes, waiting };
             // Writing plain values to memory cannot fail.
             (island, Utf8Bytes::from(serde_json::to_string(&message).unwrap_or_default()))
         };

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use cartographer::geometry::{IslandId, ObjectId};
 use estate::document;
 use estate::store::{Ack, Expiry, WriteOptions};
+use mesh::{NodeId, Role};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -144,9 +145,11 @@ pub async fn close(State(app): State<Arc<App>>, Segment(id): Segment) -> ApiResu
         None if place.is_some() => return Ok(StatusCode::NO_CONTENT),
         None => return Err(unknown_session()),
     };
-    if let Some(frontend) = known.frontend.as_ref().filter(|_| !known.closed && lives(&app, &known)) {
+    if !known.closed
+        && let Some(frontend) = whoever_ends(&app, &known).await?
+    {
         let close = CloseSession { session, player: ObjectId(known.player) };
-        let done = app.mesh.call(&frontend.node, &SESSION_CLOSE, pack(&close)).await;
+        let done = app.mesh.call(&frontend, &SESSION_CLOSE, pack(&close)).await;
         done.map_err(|error| ApiError::failed("asking the frontend to close the session", &error))?;
     }
     known.closed = true;
@@ -157,6 +160,26 @@ pub async fn close(State(app): State<Arc<App>>, Segment(id): Segment) -> ApiResu
         tracing::debug!(%session, %error, "a closed session could not be marked");
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The frontend that is to end a session: the one that has the player, else the one that was chosen for it, else any, so that
+/// nobody comes back to a player whose frontend has died.
+async fn whoever_ends(app: &App, known: &SessionDocument) -> ApiResult<Option<NodeId>> {
+    let found = estate::player::find(app.store(), known.player).await;
+    let player = found.map_err(|error| ApiError::failed("reading the player", &error))?;
+    let owner = player.and_then(|kept| kept.document.owner);
+    let at_home = owner.and_then(|owner| holder(app, &owner.node, owner.incarnation));
+    let chosen = || known.frontend.as_ref().filter(|_| lives(app, known)).map(|frontend| frontend.node.clone());
+    let any = || app.mesh.peers().up(Role::Frontend).next().map(|peer| peer.record.node.clone());
+    Ok(at_home.or_else(chosen).or_else(any))
+}
+
+/// The frontend that owns a player, if it is up in that very life; also one that is being emptied.
+fn holder(app: &App, node: &str, incarnation: u64) -> Option<NodeId> {
+    let peers = app.mesh.peers();
+    let peer = peers.get(&NodeId::new(node).ok()?)?;
+    let up = peer.state == mesh::PeerState::Up && peer.record.incarnation.0 == incarnation;
+    (up && peer.record.role == Role::Frontend).then(|| peer.record.node.clone())
 }
 
 /// The answer of `GET /v1/queue`.

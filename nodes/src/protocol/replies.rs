@@ -42,11 +42,11 @@ pub enum ServerMessage {
         /// What became of it.
         outcome: Outcome,
     },
-    /// `[103, url, token]`: another frontend has the player now; connect there with this ticket.
+    /// `[103, url, token]`: another frontend has the player now; connect there with this token.
     Redirect {
         /// The other frontend's WebSocket address.
         url: String,
-        /// The ticket to say hello with.
+        /// What to say hello with, as [`super::HelloKind::of`] says.
         token: String,
     },
     /// `[104, t, now_ms]`.

@@ -48,10 +48,17 @@ pub enum ClientMessage {
 /// What the token of a hello is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HelloKind {
-    /// 0: a ticket from the gateway or a redirect.
+    /// 0: a ticket from the gateway, or a passage from a redirect.
     Ticket,
-    /// 1: the resume token of an earlier welcome.
+    /// 1: the resume token of an earlier welcome, or from a redirect.
     Resume,
+}
+
+impl HelloKind {
+    /// How the token of a redirect is shown: resume tokens begin with `r`.
+    pub fn of(token: &str) -> HelloKind {
+        if token.starts_with('r') { HelloKind::Resume } else { HelloKind::Ticket }
+    }
 }
 
 /// What a player does.

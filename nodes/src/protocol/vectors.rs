@@ -166,7 +166,7 @@ fn server_messages() -> Vec<(&'static str, ServerMessage)> {
         ),
         (
             "redirect",
-            ServerMessage::Redirect { url: "ws://127.0.0.1:7102/".to_owned(), token: "t0.bmV4dA.bWFj".to_owned() },
+            ServerMessage::Redirect { url: "ws://127.0.0.1:7102/".to_owned(), token: "r1.bmV4dA.bWFj".to_owned() },
         ),
         ("pong", ServerMessage::Pong { t: 1_234_567_890_123, now_ms: 61_377 }),
         (

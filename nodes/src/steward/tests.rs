@@ -89,6 +89,7 @@ impl Stage {
             directory: directory.clone(),
             district: self.district.clone(),
             hands: Arc::default(),
+            looks: crate::owners::Looks::default(),
         });
         let kinds = kinds::all(Arc::new(Terrains::new(&islands))).beside(super::DOCUMENTS);
         let estate = Arc::new(Transactions::new(Arc::new(self.store.client()), kinds, owners.clone(), life));

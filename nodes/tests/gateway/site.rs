@@ -168,6 +168,12 @@ impl Site {
         Served { base: format!("http://{}", gateway.address), gateway, mesh, tasks, metrics, http }
     }
 
+    /// A gateway that lets only so many wait.
+    pub(crate) async fn gateway_with_queue(&self, name: &str, queue_most: usize) -> Served {
+        let passwords = PasswordCost::cheap();
+        self.gateway_with(name, gateway::Config { passwords, queue_most, ..gateway::Config::default() }).await
+    }
+
     /// A node of role frontend that owns nothing and answers as its mood is.
     pub(crate) fn frontend(&self, name: &str, mood: Mood, players: u32) -> Frontend {
         let tasks = Tasks::real();
@@ -254,6 +260,14 @@ impl Drop for Site {
 impl Drop for Served {
     fn drop(&mut self) {
         self.tasks.stop();
+    }
+}
+
+impl Frontend {
+    /// Says that it has so many players.
+    pub(crate) fn set_players(&self, players: u32) {
+        let load = Load { players, capacity: 1_000, ..Load::default() };
+        self.mesh.set_load(load.encode().into());
     }
 }
 

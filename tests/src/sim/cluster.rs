@@ -144,8 +144,10 @@ pub struct Place {
     pub frozen: Option<Instant>,
     /// Until when it may believe itself the owner of what others have taken over: its lease was ended before its time.
     pub misled_until: Option<Instant>,
-    /// When it thawed, or had its lease again.
+    /// When it thawed.
     pub woken: Option<Instant>,
+    /// Until when something stands between it and others, the directory or the store.
+    pub troubled_until: Option<Instant>,
 }
 
 impl Place {
@@ -198,6 +200,7 @@ impl Cluster {
             frozen: None,
             misled_until: None,
             woken: None,
+            troubled_until: None,
         });
         let mut cluster = Cluster {
             network: MemoryNetwork::new(plan.seed),

@@ -1,7 +1,7 @@
 //! Every node's way to the documents, watched: whose write made whom the owner, and what nobody was told.
 //!
 //! The watch sees only what the store answered, as the node did. It counts rare paths, and checks two promises of documents
-//! with owners: an epoch never has two owners, and never goes down. It NEVER changes an answer.
+//! with owners: a player's epoch never has two owners, and never goes down. It NEVER changes an answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,8 @@ pub struct Ledger(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    tenures: BTreeMap<String, Head>,
+    /// The head of each owned document, and the version at which it was written.
+    tenures: BTreeMap<String, (Version, Head)>,
     /// Claims whose replies were lost: document, node, epoch.
     unsure: BTreeSet<(String, String, u64)>,
     /// Who began each transaction.
@@ -67,20 +68,29 @@ impl Watched {
         }
         let Some(head) = value else { return };
         let mut state = self.ledger.lock();
-        let former = state.tenures.get(key).cloned();
+        let known = state.tenures.get(key).cloned();
+        if let (Ok(version), Some((newer, _))) = (answer, &known)
+            && version < newer
+        {
+            // The reply was slower than the next writer's.
+            return;
+        }
+        let former = known.map(|(_, head)| head);
         let name = |what: &str| {
             let kind = key.split('/').nth(1).filter(|_| key.starts_with("post/")).unwrap_or("player");
             format!("{kind}_{what}")
         };
         let is_mine = head.owner.as_ref().is_some_and(|owner| owner.node == self.node);
         match answer {
-            Ok(_) => {
+            Ok(version) => {
                 if let (Some(former), false) = (&former, inserted) {
-                    if head.epoch < former.epoch {
+                    // Posts expire, and begin with epoch 1 again.
+                    let lasts = key.starts_with("player/");
+                    if lasts && head.epoch < former.epoch {
                         state.wrong.push(format!("{key}: epoch {} after {}", head.epoch, former.epoch));
                     }
                     match (&former.owner, &head.owner) {
-                        (Some(was), Some(is)) if was != is && head.epoch == former.epoch => {
+                        (Some(was), Some(is)) if lasts && was != is && head.epoch == former.epoch => {
                             state.wrong.push(format!("{key}: epoch {} has two owners: {was:?}, {is:?}", head.epoch));
                         }
                         (Some(was), Some(is)) if (&was.node, was.incarnation) != (&is.node, is.incarnation) => {
@@ -96,7 +106,7 @@ impl Watched {
                 if is_mine && state.unsure.remove(&(key.to_owned(), self.node.clone(), head.epoch)) {
                     self.counts.add("claim_after_ambiguous_reply");
                 }
-                state.tenures.insert(key.to_owned(), head);
+                state.tenures.insert(key.to_owned(), (*version, head));
             }
             Err(StoreError::Ambiguous(_))
                 if is_mine && former.as_ref().is_none_or(|former| head.epoch > former.epoch) =>

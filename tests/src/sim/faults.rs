@@ -10,6 +10,7 @@ use mesh::directory::memory::Cut;
 use mesh::transport::memory::Fault;
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
+use tokio::time::Instant;
 
 use super::cluster::{Cluster, Place};
 use super::plan::{Plan, weighed};
@@ -144,6 +145,19 @@ impl Nemesis {
             tracing::info!(kind = kind.name(), at_ms = self.now_ms, "a fault");
             self.faults.add(kind.name());
         }
+        let now = Instant::now();
+        for (until, cure) in &self.cures {
+            let until = now + Duration::from_millis(until.saturating_sub(self.now_ms));
+            let (one, two) = match cure {
+                Cure::Way(from, to) => (*from, *to),
+                Cure::Directory(i) | Cure::Store(i) => (*i, *i),
+                Cure::Thaw(_) | Cure::Revive(_) | Cure::Drain(_) => continue,
+            };
+            for place in [one, two] {
+                let place = &mut cluster.places[place];
+                place.troubled_until = place.troubled_until.max(Some(until));
+            }
+        }
     }
 
     /// Time has passed: what is over is cured.
@@ -171,6 +185,7 @@ impl Nemesis {
         }
         cluster.network.heal();
         for i in 0..cluster.places.len() {
+            cluster.places[i].troubled_until = Some(Instant::now());
             for cure in [Cure::Directory(i), Cure::Store(i), Cure::Thaw(i), Cure::Revive(i)] {
                 self.cure(cluster, cure).await;
             }

@@ -82,6 +82,8 @@ pub struct Person {
     pub player: u64,
     /// All that this person was shown and told.
     pub seen: Seen,
+    /// The session with which this person came in last.
+    pub session: Uuid,
     /// False for one of a crowd, who does not look at what is in sight.
     pub looks: bool,
     line: Option<Line>,
@@ -121,6 +123,7 @@ impl Person {
             name: name.to_owned(),
             player: number,
             seen: Seen::default(),
+            session: Uuid::nil(),
             looks: true,
             line: None,
             frontend: String::new(),
@@ -147,12 +150,18 @@ impl Person {
         panic!("{} does not get in at {frontend}: {why}", self.name);
     }
 
+    /// Tries once to come in at a frontend with a new session; why it is not let in: code and text.
+    pub async fn tries_to_arrive(&mut self, frontend: &str) -> Result<(), String> {
+        self.try_to_come_in(frontend).await
+    }
+
     async fn try_to_come_in(&mut self, frontend: &str) -> Result<(), String> {
         let door = self.doors.lock().unwrap_or_else(PoisonError::into_inner).get(frontend).cloned();
         let (sessions, process) = door.ok_or("it does not run")?;
         let session = Uuid::from_u128(self.random.random());
         let offer = sessions.open(&OpenSession { session, player: ObjectId(self.player), island: None });
         let offer = offer.map_err(|refused| refused.to_string())?;
+        self.session = session;
         self.connect(frontend, sessions, process, &offer.ticket).await
     }
 
@@ -165,8 +174,7 @@ impl Person {
     ) -> Result<(), String> {
         let pipe = Arc::new(Pipe::default());
         let sink = pipe.clone();
-        let resumes = ticket.starts_with('r');
-        let kind = if resumes { HelloKind::Resume } else { HelloKind::Ticket };
+        let kind = HelloKind::of(ticket);
         let entering = sessions.hello(PROTOCOL, ticket, kind, move || sink);
         let entered = within(&process, ANSWER_MS, entering).await.ok_or("it does not answer")?;
         let id = entered.map_err(|farewell| format!("{}: {}", farewell.code, farewell.text))?;
@@ -176,11 +184,9 @@ impl Person {
         self.seen.begin();
         self.waits_for("a welcome", |seen| seen.welcome.clone().map(drop)).await;
         let first = self.seen.welcome.as_ref().map_or(0, |welcome| welcome.first_operation);
-        if resumes {
-            // The session goes on: what it asked for it may ask for again.
-            self.next = self.next.max(first);
-        } else {
-            self.next = first;
+        // A session that goes on may ask again for what it asked for.
+        self.next = if kind == HelloKind::Resume { self.next.max(first) } else { first };
+        if kind == HelloKind::Ticket {
             self.acts.clear();
         }
         Ok(())
@@ -263,6 +269,44 @@ impl Person {
         let door = self.doors.lock().unwrap_or_else(PoisonError::into_inner).get(frontend).cloned();
         let (sessions, process) = door.ok_or("it does not run")?;
         self.connect(frontend, sessions, process, token).await
+    }
+
+    /// The token of the last welcome.
+    pub fn token(&self) -> String {
+        self.seen.welcome.as_ref().map(|welcome| welcome.resume_token.clone()).unwrap_or_default()
+    }
+
+    /// Comes back with the token of the last welcome at a frontend, however long that takes it; why it is not let in: code and
+    /// text.
+    pub async fn tries_to_resume(&mut self, frontend: &str) -> Result<(), String> {
+        let token = self.token();
+        self.shows(frontend, &token).await
+    }
+
+    /// Comes back with the token of the last welcome at a frontend, which may first have to wait for another to be dead.
+    ///
+    /// # Panics
+    /// If it is not let in.
+    pub async fn resumes(&mut self, frontend: &str) -> &mut Person {
+        let resumed = self.tries_to_resume(frontend).await;
+        resumed.unwrap_or_else(|e| panic!("{} cannot come back at {frontend}: {e}", self.name));
+        self
+    }
+
+    /// Another client of the same player, with the same token and no connection.
+    pub fn twin(&self) -> Person {
+        let mut seen = Seen::default();
+        seen.welcome.clone_from(&self.seen.welcome);
+        Person {
+            name: format!("{} again", self.name),
+            seen,
+            line: None,
+            frontend: String::new(),
+            doors: self.doors.clone(),
+            random: StdRng::seed_from_u64(self.player ^ 0x7_7769_6e00),
+            acts: self.acts.clone(),
+            ..*self
+        }
     }
 
     /// Goes out of the game; returns when the player's document is released.

@@ -14,6 +14,7 @@ mod one_winner;
 mod party;
 mod regrowth;
 mod sinking;
+mod takeover;
 mod trade;
 mod two_districts;
 mod zoo_dies;

@@ -92,7 +92,10 @@ impl World {
     }
 
     async fn claim(&self, node: &str, number: u64) -> Claimed {
-        match claim(&self.store, ANN, &me(node, number), |_| true).await.expect("claim") {
+        match claim(&self.store, ANN, &me(node, number), &crate::player::Seating::AsItIs, |_| true)
+            .await
+            .expect("claim")
+        {
             Claim::Claimed(claimed) => *claimed,
             other => panic!("{other:?}"),
         }

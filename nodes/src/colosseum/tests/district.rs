@@ -149,6 +149,7 @@ impl District {
             directory: Arc::new(self.directory.client()),
             district: Named::new("test", "test"),
             hands: Arc::new(Hands::default()),
+            looks: crate::owners::Looks::default(),
         });
         let store = self.store.client();
         let (faults, kinds) = (store.faults(), estate::kinds::all(Arc::new(Bare)));

@@ -35,7 +35,7 @@ impl Players {
         number: u64,
         act: &Act,
     ) {
-        let held = self.lease_held;
+        let held = self.acts_for(id);
         let Some(player) = self.players.get_mut(&id) else { return };
         let judged = match held {
             true => player.operations.ask(now, number, act, client, seq),

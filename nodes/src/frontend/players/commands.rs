@@ -55,7 +55,7 @@ impl Players {
     pub(super) fn command(&mut self, world: &mut GameWorld, now: u64, id: ObjectId, command: &Command) -> Outcome {
         let truth = world.get(id).map(|real| wire_motion(real.motion()));
         let refused = |code: &str, text: String| Outcome::Refused { code: code.to_owned(), text, motion: truth };
-        if !self.lease_held {
+        if !self.acts_for(id) {
             return refused(
                 codes::UNAVAILABLE,
                 "this frontend has lost its lease for the moment: try again".to_owned(),

@@ -7,50 +7,57 @@ use std::collections::BTreeSet;
 
 use cartographer::geometry::{Cell, ObjectId};
 use cartographer::motion::Motion;
-use estate::player::WELL;
+use estate::player::{Unseated, WELL};
 use tokio::sync::oneshot;
 
 use super::hearing::OWN_PARTY;
 use super::show::{farewell, wire_motion};
-use super::{Join, LINGER_MS, NewClient, Player, Players};
+use super::{Attached, Join, LINGER_MS, NewClient, Player, Players};
 use crate::frontend::acts::Pace;
 use crate::frontend::keeper::Standing;
 use crate::frontend::operations::Operations;
+use crate::frontend::sessions::Farewell;
 use crate::frontend::shard::{ClientId, Order};
+use crate::frontend::tickets::SessionId;
 use crate::frontend::wire::Wire;
 use crate::game::{Body, GameWorld, player};
 use crate::protocol::{ServerMessage, Welcome, codes};
 
 impl Players {
     pub(super) fn join(&mut self, world: &mut GameWorld, now: u64, join: Join) {
-        let Join { player: id, session, epoch, body, island, place, client, keeper, reply, floor, floor_s, home } =
-            join;
+        let Join { player: id, session, epoch, body, island, place, walks, battle, .. } = join;
+        let Join { turn, client, keeper, reply, floor, floor_s, home, .. } = join;
         let health = match &body {
             Body::Player(body) => body.health,
             _ => WELL,
         };
-        if !self.lease_held {
-            let _ = reply.send(Err("this frontend's lease is lost: try again".to_owned()));
+        let refused = |code, text: String| Err(Farewell::new(code, text));
+        if !self.may_own() {
+            let _ = reply.send(refused(codes::UNAVAILABLE, "this frontend's lease is lost: try again".to_owned()));
             return;
         }
         if self.players.len() >= self.shared.config.capacity as usize {
-            let _ = reply.send(Err(format!("this frontend is full ({} players)", self.players.len())));
+            let text = format!("this frontend is full ({} players)", self.players.len());
+            let _ = reply.send(refused(codes::FULL, text));
             return;
         }
         self.comes_back(world, now, id);
         if let Err(e) = world.spawn(now, id, epoch, island, place, body, true) {
-            let _ = reply.send(Err(e.to_string()));
+            let _ = reply.send(refused(codes::UNAVAILABLE, e.to_string()));
             return;
         }
         let now_s = self.shared.calendar.now_s();
         let earlier_ms = if floor_s == 0 { 0 } else { now_s.saturating_sub(floor_s).saturating_mul(1_000) };
         let fresh = Player {
             session,
+            turn,
+            sure: true,
             island,
             client: None,
             sight: BTreeSet::new(),
             keeper,
-            saved: Standing { island, place, health, floor, floor_s },
+            // The turn that its document says: so the first save follows at once.
+            saved: Standing { island, place, health, floor, floor_s, turn: turn.wrapping_sub(1) },
             home,
             operations: Operations::new(id, epoch.0, floor, earlier_ms, now),
             pace: Pace::default(),
@@ -64,9 +71,48 @@ impl Players {
         self.save(world, now, id);
         self.watch_wounds(now, id, health);
         self.round.push_back(id);
-        self.connect(world, now, id, client);
+        if let Some((to, speed)) = walks {
+            // What is in the way now stops it here; the refusal means nothing else.
+            let _ = world.walk(now, id, place, to, speed);
+        }
+        // A battle that knows nothing of it, or is over, leaves it free.
+        self.rejoin(world, now, id, battle);
+        match client {
+            Some(client) => self.connect(world, now, id, client),
+            None => self.lingering.push_back((now + LINGER_MS, id)),
+        }
         // If the flow has given up meanwhile, the player lingers and goes.
         let _ = reply.send(Ok(()));
+    }
+
+    /// A client comes back to its player with a token of this session and turn.
+    pub(super) fn attach(
+        &mut self,
+        world: &mut GameWorld,
+        now: u64,
+        id: ObjectId,
+        (session, turn): (SessionId, u64),
+        client: NewClient,
+    ) -> Attached {
+        let acts = self.acts_for(id);
+        let Some(player) = self.players.get_mut(&id) else { return Attached::Absent(client) };
+        let unseated = match turn {
+            _ if player.session != session => Some(Unseated::Replaced),
+            turn if turn < player.turn && !planted::is("resume_not_rotated") => Some(Unseated::Used),
+            _ => None,
+        };
+        if let Some(unseated) = unseated {
+            return Attached::Refused(unseated.into());
+        }
+        if !acts {
+            let text = "this frontend does not know yet whether the player is still its own: try again";
+            return Attached::Refused(Farewell::new(codes::UNAVAILABLE, text));
+        }
+        player.turn = turn.saturating_add(1);
+        self.connect(world, now, id, client);
+        // An older token is to be worthless elsewhere too.
+        self.save(world, now, id);
+        Attached::Here
     }
 
     /// Makes `client` the player's client: welcome, clocks, and whatever it sees already.
@@ -84,7 +130,7 @@ impl Players {
         let motion = world.get(id).map_or_else(|| Motion::standing(player.saved.place, now), |real| real.motion());
         let welcome = ServerMessage::Welcome(Welcome {
             player: id.0,
-            resume_token: client.resume_token,
+            resume_token: self.shared.resume_token(player.session, id, player.turn),
             publisher: self.shared.publisher,
             now_ms: now,
             island: player.island.0,
@@ -127,6 +173,9 @@ impl Players {
     }
 
     /// Removes a player from the world; its keeper saves and releases the document, then tells `done`.
+    ///
+    /// Its session may come back elsewhere if this frontend leaves, or if it only had no client for too long; whatever else
+    /// ends it ends it for good.
     pub(super) fn close(
         &mut self,
         world: &mut GameWorld,
@@ -139,10 +188,14 @@ impl Players {
         if let Some((code, _)) = words.filter(|_| heard) {
             self.shared.metrics.farewells.with_label_values(&[code]).inc();
         }
-        self.part(world, now, id, words.map(|(code, text)| farewell(code, text)), done);
+        let keeps_seat = words.is_none_or(|(code, _)| code == codes::DRAINING);
+        let last = words.map(|(code, text)| farewell(code, text));
+        self.leave_all(world, now, id);
+        self.remove(world, now, id, last, keeps_seat, done);
     }
 
-    /// Removes a player from the world; `last` is what its client is told before its connection ends.
+    /// Removes a player from the world, out of its battle, trades and party; `last` is what its client is told before its
+    /// connection ends. Its session may come back.
     pub(super) fn part(
         &mut self,
         world: &mut GameWorld,
@@ -151,9 +204,27 @@ impl Players {
         last: Option<Wire>,
         done: Option<oneshot::Sender<()>>,
     ) {
-        self.moves.give_up(id);
+        self.leave_all(world, now, id);
+        self.remove(world, now, id, last, true, done);
+    }
+
+    fn leave_all(&mut self, world: &mut GameWorld, now: u64, id: ObjectId) {
         self.leave_battle(world, now, id);
         self.leave_trades(id);
+    }
+
+    /// Removes a player from the world and nothing else: what it is in goes on, for whoever has it next.
+    pub(super) fn remove(
+        &mut self,
+        world: &mut GameWorld,
+        now: u64,
+        id: ObjectId,
+        last: Option<Wire>,
+        keeps_seat: bool,
+        done: Option<oneshot::Sender<()>>,
+    ) {
+        self.moves.give_up(id);
+        self.fighting.remove(&id);
         self.quit_party(id);
         let standing = self.standing(world, now, id);
         let Some(player) = self.players.remove(&id) else { return };
@@ -164,6 +235,6 @@ impl Players {
             self.shards.order(client, Order::Close(last));
         }
         self.shared.end_session(now, player.session);
-        player.keeper.leave(standing.unwrap_or(player.saved), done);
+        player.keeper.leave(standing.unwrap_or(player.saved), keeps_seat, done);
     }
 }

@@ -9,16 +9,17 @@ use std::collections::{BTreeMap, VecDeque};
 
 use cartographer::geometry::{Cell, Epoch, IslandId, ObjectId, Place};
 use cartographer::ground::Ground;
-use cartographer::motion::Motion;
 use cartographer::vision::SightRules;
 use tokio::sync::oneshot;
 
+use super::hearing::OWN_PARTY;
 use super::show::farewell;
+use super::yielding::{battle, walks};
 use super::{Players, Said};
 use crate::frontend::shard::{ClientId, Order};
 use crate::frontend::tickets::SessionId;
 use crate::frontend::wire::Wire;
-use crate::game::{GameWorld, player};
+use crate::game::GameWorld;
 use crate::methods::moving::{Expect, TRADES};
 use crate::protocol::{ServerMessage, codes};
 
@@ -83,8 +84,8 @@ pub struct LetGo {
     pub turn: u64,
     /// The epoch under which it was held.
     pub epoch: Epoch,
-    /// Where it was going and how fast, if it did.
-    pub walks: Option<(Place, i32)>,
+    /// Where it was going (1/256 tile) and how fast (1/256 tile a second), if it did.
+    pub walks: Option<((i32, i32), i32)>,
     /// Its battle, or 0.
     pub battle: u64,
     /// When it was where its document says.
@@ -178,7 +179,7 @@ impl Players {
             MoveInput::Expect(expect, reply) => self.expect(world, now, &expect, reply),
             MoveInput::LetGo(id, reply) => {
                 // Without the right to act as an owner nothing is given away.
-                if self.players.contains_key(&id) && self.lease_held {
+                if self.acts_for(id) {
                     self.moves.frozen.insert(id, (now + ACTS_MS, reply));
                     self.let_go_if_done(world, now, id);
                 }
@@ -270,18 +271,19 @@ impl Players {
 
     fn let_go(&mut self, world: &mut GameWorld, now: u64, id: ObjectId) {
         let Some((_, reply)) = self.moves.frozen.remove(&id) else { return };
-        let Some((epoch, motion)) = world.get(id).map(|real| (real.epoch(), real.motion())) else { return };
+        let Some(epoch) = world.get(id).map(cartographer::world::Real::epoch) else { return };
         let standing = self.standing(world, now, id);
-        let battle = self.fighting.remove(&id).map_or(0, |fights| fights.room.battle);
+        let (walks, battle) = (walks(world, now, id), battle(world, id));
+        self.fighting.remove(&id);
         self.quit_party(id);
         let Some(player) = self.players.remove(&id) else { return };
         self.wounded.remove(&id);
         let (released, done) = oneshot::channel();
         let let_go = LetGo {
             session: player.session,
-            turn: 0,
+            turn: player.turn,
             epoch,
-            walks: walk_of(motion, now),
+            walks,
             battle,
             at_ms: now,
             trades: player.trades.iter().copied().take(TRADES).collect(),
@@ -291,7 +293,8 @@ impl Players {
         self.moves.leaving.insert(id, Leaving { client: player.client, until_ms: now + TAKING_MS, shown: false });
         self.moves.gone.insert(id, now + REMEMBERED_MS);
         self.moves.gone_order.push_back((now + REMEMBERED_MS, id));
-        player.keeper.leave(standing.unwrap_or(player.saved), Some(released));
+        self.shared.end_session(now, player.session);
+        player.keeper.leave(standing.unwrap_or(player.saved), true, Some(released));
         // An error means that whoever wanted it has given up: it is released, and the time in sight ends by itself.
         let _ = reply.send(let_go);
     }
@@ -368,25 +371,17 @@ impl Players {
     fn came(&mut self, world: &mut GameWorld, now: u64, came: Came) {
         let Came { player: id, walks, walked_ms, trades, followed } = came;
         let Some(island) = self.players.get(&id).map(|player| player.island) else { return };
-        if let Some((to, speed)) = walks.filter(|_| !self.fighting.contains_key(&id)) {
+        if let Some((to, speed)) = walks.filter(|_| !self.is_fighting(world, id)) {
             walk_on(world, now, id, island, (to, speed), walked_ms.min(WALKED_MS));
         }
         if let Some(since) = followed.filter(|_| self.players.get(&id).is_some_and(|player| player.client.is_none())) {
             self.moves.followed.insert(id, now.saturating_sub(since));
         }
-        for trade in trades.into_iter().take(TRADES) {
-            self.look_at(id, trade);
+        // Also without a client: others see of which party it is.
+        for number in std::iter::once(OWN_PARTY).chain(trades.into_iter().take(TRADES)) {
+            self.look_at(id, number);
         }
     }
-}
-
-/// Where somebody who moves like this is going, and how fast.
-fn walk_of(motion: Motion, now: u64) -> Option<(Place, i32)> {
-    let (x, y) = (i64::from(motion.velocity.0), i64::from(motion.velocity.1));
-    let speed = (x * x + y * y).isqrt();
-    // Velocities are rounded: what comes out is never faster than what was allowed.
-    let speed = i32::try_from(speed).unwrap_or(player::MAX_SPEED).clamp(1, player::MAX_SPEED);
-    motion.is_moving(now).then(|| (motion.end(), speed))
 }
 
 /// Lets a player that was put where its document says go on from where it is by now.

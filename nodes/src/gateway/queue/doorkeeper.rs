@@ -158,8 +158,8 @@ fn to_bytes(office: &Office) -> Vec<u8> {
 
 /// How one of the first in line stands.
 enum Ready {
-    /// Its document is there: a former doorkeeper let it in.
-    Already,
+    /// Its document is there: a former doorkeeper, or a former round, let it in.
+    Already(Box<SessionDocument>),
     /// A frontend expects it.
     Offered(Box<SessionDocument>),
     /// It cannot be let in now, and so nobody behind it.
@@ -214,18 +214,18 @@ impl<'a> Doorkeeper<'a> {
         let ready = join_all(heads.iter().map(|(waiting, ..)| self.prepare(waiting))).await;
         self.offers.clear();
         let mut whole = true;
-        let mut inserts = Vec::new();
+        let mut first = Vec::new();
         for ((waiting, created, seen), ready) in heads.iter().zip(ready) {
             match ready {
                 // What was offered to those behind is kept for the next round; nobody was told.
                 Ready::Offered(offer) if !whole => drop(self.offers.insert(waiting.session, (*offer, Instant::now()))),
                 _ if !whole => {}
                 Ready::Wait => whole = false,
-                Ready::Already => self.leaves(waiting, *created),
-                Ready::Offered(offer) => inserts.push((waiting, *created, *seen, *offer)),
+                Ready::Already(document) => first.push((waiting, *created, *seen, *document, true)),
+                Ready::Offered(offer) => first.push((waiting, *created, *seen, *offer, false)),
                 Ready::Unfit(why) => {
                     tracing::warn!(session = %waiting.session, why, "a waiting player cannot be let in");
-                    inserts.push((waiting, *created, *seen, SessionDocument::closed(waiting.player)));
+                    first.push((waiting, *created, *seen, SessionDocument::closed(waiting.player), false));
                 }
             }
         }
@@ -234,24 +234,25 @@ impl<'a> Doorkeeper<'a> {
             return false;
         }
         let store = &**self.parts.estate.store();
-        let inserted = join_all(inserts.iter().map(|(waiting, _, _, doc)| insert(store, waiting.session, doc))).await;
-        for ((waiting, created, seen, document), inserted) in inserts.into_iter().zip(inserted) {
+        let inserts = first.iter().map(|(waiting, _, _, document, there)| async {
+            if *there { Ok(()) } else { insert(store, waiting.session, document).await }
+        });
+        let inserted = join_all(inserts).await;
+        let mut failed = false;
+        for ((waiting, created, seen, document, _), inserted) in first.into_iter().zip(inserted) {
             match inserted {
-                Ok(()) => {
-                    self.leaves(waiting, created);
-                    self.budget -= 1.0;
-                    self.office.admitted += u64::from(!document.closed);
-                    let way = if document.closed { "unfit" } else { "queue" };
-                    self.parts.counts.admissions.with_label_values(&[way]).inc();
-                    self.parts.counts.wait.observe(seen.elapsed().as_secs_f64());
-                }
+                // Nobody is told while the entry stands: those behind one that failed stay in line with it, and the next
+                // round finds their documents.
+                Ok(()) if failed => {}
+                Ok(()) => self.leaves(waiting, created, seen, document.closed),
                 Err(error) => {
                     tracing::warn!(session = %waiting.session, %error, "a session could not be written");
                     self.offers.insert(waiting.session, (document, Instant::now()));
-                    whole = false;
+                    failed = true;
                 }
             }
         }
+        whole &= !failed;
         self.take_out(term).await && whole
     }
 
@@ -268,7 +269,7 @@ impl<'a> Doorkeeper<'a> {
     async fn prepare(&self, waiting: &Waiting) -> Ready {
         let store = &**self.parts.estate.store();
         match document::peek::<SessionDocument>(store, &session::key(waiting.session)).await {
-            Ok(Some(_)) => return Ready::Already,
+            Ok(Some(kept)) => return Ready::Already(Box::new(kept.document)),
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!(%error, "the store does not say whether a session is open");
@@ -286,9 +287,15 @@ impl<'a> Doorkeeper<'a> {
         }
     }
 
-    fn leaves(&mut self, waiting: &Waiting, created: Revision) {
+    /// Somebody was let in: the entry is to be taken out.
+    fn leaves(&mut self, waiting: &Waiting, created: Revision, seen: Instant, closed: bool) {
         self.parts.line.view().let_in(waiting.player, created);
         self.leaving.push((key(&self.parts.prefix, waiting.player), created));
+        self.budget -= 1.0;
+        self.office.admitted += u64::from(!closed);
+        let way = if closed { "unfit" } else { "queue" };
+        self.parts.counts.admissions.with_label_values(&[way]).inc();
+        self.parts.counts.wait.observe(seen.elapsed().as_secs_f64());
     }
 
     /// Takes out the entries of those who were let in; false if that did not work (yet).

@@ -2,7 +2,8 @@
 //!
 //! A node *acts* as the owner of what is real in its world while it runs, is not frozen and believes in its own lease. Two of
 //! one epoch never may. One of a lower epoch may for a moment, if it has just thawed or has its lease again (it is about to
-//! find out) or if its lease was ended before its time (nobody can have told it before its next renewal). What gardens show
+//! find out), if its lease was ended before its time (nobody can have told it before its next renewal), or if something stands
+//! between it and the others or its documents. What gardens show
 //! has no owner but its documents, and is not looked at.
 
 use std::collections::BTreeMap;
@@ -109,6 +110,7 @@ impl Owners {
         lately(place.woken)
             || lately(self.acting.get(&node.life).copied())
             || place.misled_until.is_some_and(|until| now <= until)
+            || place.troubled_until.is_some_and(|until| now <= until + FINDS_OUT)
     }
 }
 

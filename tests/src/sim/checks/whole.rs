@@ -260,7 +260,12 @@ fn habitats(
             let owner = documents.get(&key).and_then(|stored| serde_json::from_slice::<Head>(&stored.value).ok());
             match owner.and_then(|head| head.owner) {
                 Some(owner) if zoos.contains_key(&owner.incarnation) => {}
-                other => found.push(format!("{key} is seen, and awake nowhere: {other:?}")),
+                other => {
+                    let seen = people.shown.iter().map(|shown| lock(shown));
+                    let who = seen.filter(|it| it.sight.as_ref().is_some_and(|sight| sight.island == island.id().0));
+                    let who: Vec<u64> = who.map(|it| it.player).collect();
+                    found.push(format!("{key} is seen (on the island are {who:?}), and awake nowhere: {other:?}"));
+                }
             }
         }
     }

@@ -109,8 +109,8 @@ pub(super) fn my_battle(person: &Person) -> Option<u64> {
 /// Does it, or what leads to it.
 pub(super) fn perform(person: &mut Person, deed: Deed) {
     // Notes come one after the other.
-    if let Some(note) = person.seen.notes.last() {
-        match note.code.as_str() {
+    for index in person.noted..person.seen.notes.len() {
+        match person.seen.notes[index].code.as_str() {
             "defeated" => person.count("defeated"),
             "loot" => person.count("animal_slain"),
             _ => {}

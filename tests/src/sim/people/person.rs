@@ -317,6 +317,16 @@ impl Person {
         };
         let Some(open) = self.open.get_mut(&number) else { return };
         let now = Instant::now();
+        tracing::debug!(
+            player = self.number,
+            number,
+            seq,
+            op = open.act.op(),
+            open.unsure,
+            open.earlier,
+            ?outcome,
+            "was told"
+        );
         let (code, made) = match outcome {
             Outcome::Ok { .. } => ("", 0),
             Outcome::Made { number } => ("", *number),
@@ -382,6 +392,8 @@ impl Person {
                 continue;
             }
             (open.seq, open.asked, open.again) = (seq, now, None);
+            // Whatever is said of this asking, the one before may be under way.
+            open.unsure = true;
             open.asks += 1;
             let act = open.act.clone();
             self.seq = seq;
