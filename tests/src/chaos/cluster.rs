@@ -220,6 +220,17 @@ impl Cluster {
         nodes == Some(expected) && status.is_some_and(|status| status["whole"] == true)
     }
 
+    /// The node of a role that has the most players, as a gateway sees it; `None` if none has any.
+    pub fn busiest(&self, role: &str) -> Option<usize> {
+        let status = self.status()?;
+        let players = |node: &usize| {
+            let rows = status["nodes"].as_array().into_iter().flatten();
+            let own = rows.filter(|row| row["node"].as_str() == Some(self.name(*node)));
+            own.filter_map(|row| row["load"]["players"].as_u64()).sum::<u64>()
+        };
+        plan::of_role(role).into_iter().filter(|node| players(node) > 0).max_by_key(|node| players(node))
+    }
+
     /// Waits until every node is there and hears every other.
     pub fn until_whole(&self, stop: &Stop) -> Result<()> {
         let deadline = Instant::now() + WHOLE;

@@ -191,7 +191,7 @@ impl Run<'_> {
         while started.elapsed() < self.options.length || left.peek().is_some() {
             let now = Instant::now();
             while let Some(next) = left.next_if(|next| started.elapsed().as_millis() as u64 >= next.at_ms) {
-                self.begin(&next.fault, now)?;
+                self.begin(&self.aimed(next.fault), now)?;
             }
             self.go_on(now, false);
             self.sample(now);
@@ -202,6 +202,16 @@ impl Run<'_> {
             self.stop.sleep(STEP)?;
         }
         Ok(())
+    }
+
+    /// Where deaths of frontends are measured, the one that has most players dies: the others' deaths nobody notices.
+    fn aimed(&self, fault: Fault) -> Fault {
+        match fault {
+            Fault::Kill { node, for_ms } if self.options.only == Some(Only::KillFrontend) => {
+                Fault::Kill { node: self.cluster.busiest("frontend").unwrap_or(node), for_ms }
+            }
+            fault => fault,
+        }
     }
 
     fn begin(&mut self, fault: &Fault, now: Instant) -> Result<()> {
