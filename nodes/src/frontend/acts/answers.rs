@@ -65,7 +65,8 @@ impl Players {
             Ok(Begin::Later(flow)) => self.spawn_act(id, number, act.op(), flow),
             // What an earlier life has done is done, whatever stands against it now.
             Err(refusal) if !again && self.is_earlier(id, number) => {
-                let stands = world.get(id).and_then(|real| real.place(now).tile().map(|tile| tile.chunk(real.island())));
+                let stands =
+                    world.get(id).and_then(|real| real.place(now).tile().map(|tile| tile.chunk(real.island())));
                 let flow = earlier::unless_happened(self.shared.clone(), op, id, act.clone(), stands, refusal);
                 self.spawn_act(id, number, act.op(), Box::pin(flow));
             }

@@ -317,7 +317,16 @@ impl Person {
         };
         let Some(open) = self.open.get_mut(&number) else { return };
         let now = Instant::now();
-        tracing::debug!(player = self.number, number, seq, op = open.act.op(), open.unsure, open.earlier, ?outcome, "was told");
+        tracing::debug!(
+            player = self.number,
+            number,
+            seq,
+            op = open.act.op(),
+            open.unsure,
+            open.earlier,
+            ?outcome,
+            "was told"
+        );
         let (code, made) = match outcome {
             Outcome::Ok { .. } => ("", 0),
             Outcome::Made { number } => ("", *number),
