@@ -13,7 +13,7 @@ use estate::transaction::OperationId;
 use sha2::{Digest, Sha256};
 
 use super::shard::ClientId;
-use crate::protocol::{Act, Outcome};
+use crate::protocol::{Act, Outcome, codes};
 
 /// By how many bits a claim's epoch stands above the numbers of its acts.
 pub const EPOCH_BITS: u32 = 20;
@@ -70,8 +70,8 @@ struct Known {
 
 #[derive(Debug)]
 enum State {
-    /// It is being done; who is told.
-    UnderWay(ClientId, u32),
+    /// It is being done; who is told, and whether it may have been done already when it was asked for.
+    UnderWay(ClientId, u32, bool),
     /// It is done.
     Done(Outcome),
     /// It surely was not done.
@@ -166,7 +166,7 @@ impl Operations {
         let again = match self.known.get_mut(&number) {
             Some(known) if known.asked != asked => return Judged::Stale("the number was used for something else"),
             Some(Known { state: State::Done(outcome), .. }) => return Judged::Told(outcome.clone()),
-            Some(Known { state: State::UnderWay(to, under), .. }) => {
+            Some(Known { state: State::UnderWay(to, under, _), .. }) => {
                 (*to, *under) = (client, seq);
                 return Judged::Waits;
             }
@@ -177,7 +177,7 @@ impl Operations {
             return Judged::Busy;
         }
         self.under_way += 1;
-        self.known.insert(number, Known { asked, state: State::UnderWay(client, seq) });
+        self.known.insert(number, Known { asked, state: State::UnderWay(client, seq, again) });
         self.note(now_ms, number);
         if self.known.len() > KNOWN {
             self.forget();
@@ -188,14 +188,22 @@ impl Operations {
     /// What became of an act: who is to be told. `None` if it was not under way.
     pub fn end(&mut self, number: u64, outcome: &Outcome) -> Option<(ClientId, u32)> {
         let known = self.known.get_mut(&number)?;
-        let State::UnderWay(client, seq) = known.state else { return None };
+        let State::UnderWay(client, seq, unsure) = known.state else { return None };
         known.state = match outcome {
-            Outcome::Refused { code, .. } if code == crate::protocol::codes::UNKNOWN => State::Unsure,
+            Outcome::Refused { code, .. } if code == codes::UNKNOWN => State::Unsure,
+            // This says that it was not begun again, and nothing of what was begun before.
+            Outcome::Refused { code, .. } if unsure && for_now(code) => State::Unsure,
             Outcome::Refused { .. } => State::Refused,
             done => State::Done(done.clone()),
         };
         self.under_way -= 1;
         Some((client, seq))
+    }
+
+    /// Whether it is under way, or may have happened: then nobody may be told that it has not.
+    pub fn is_open(&self, number: u64) -> bool {
+        let open = |known: &Known| matches!(known.state, State::UnderWay(..) | State::Unsure);
+        self.known.get(&number).is_some_and(open)
     }
 
     fn note(&mut self, now_ms: u64, number: u64) {
@@ -232,6 +240,11 @@ pub fn named(word: &[u8], numbers: &[u64]) -> OperationId {
     OperationId(hash.iter().take(16).fold(0, |id, byte| id << 8 | u128::from(*byte)))
 }
 
+/// Refusals that are over after a while, and say nothing of what was asked for before.
+fn for_now(code: &str) -> bool {
+    [codes::UNAVAILABLE, codes::BUSY, codes::TOO_SOON].contains(&code)
+}
+
 /// Tells acts apart: a number that comes back asking for something else must not pass for the act it was.
 fn digest(act: &Act) -> [u8; 8] {
     let hash: [u8; 32] = Sha256::digest(format!("{act:?}").as_bytes()).into();
@@ -243,7 +256,6 @@ fn digest(act: &Act) -> [u8; 8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::codes;
 
     const PLAYER: ObjectId = ObjectId(7);
     const EPOCH: u64 = 10;
@@ -309,6 +321,15 @@ mod tests {
         assert_eq!(ask(&mut ours, 0, FIRST), Judged::Told(done));
         let other = ours.ask(0, FIRST, &Act::Flee {}, ClientId(1), 6);
         assert!(matches!(other, Judged::Stale(_)), "{other:?}");
+        // Who is not told whether the first try was done is not told by a refusal of the second either.
+        ask(&mut ours, 0, FIRST + 2);
+        ours.end(FIRST + 2, &refused(codes::UNKNOWN));
+        assert!(matches!(ask(&mut ours, 0, FIRST + 2), Judged::Again(_)));
+        ours.end(FIRST + 2, &refused(codes::UNAVAILABLE));
+        assert!(ours.is_open(FIRST + 2), "it may have happened");
+        assert!(matches!(ask(&mut ours, 0, FIRST + 2), Judged::Again(_)));
+        ours.end(FIRST + 2, &refused(codes::MISSING));
+        assert!(!ours.is_open(FIRST + 2));
         // What was refused may be tried anew.
         ask(&mut ours, 0, FIRST + 1);
         ours.end(FIRST + 1, &refused(codes::TOO_FAR));

@@ -4,4 +4,7 @@
 //! test of its own beside the code.
 
 /// A seed, what it found, and where that was mended.
-pub const SEEDS: &[(u64, &str)] = &[];
+pub const SEEDS: &[(u64, &str)] = &[
+    (2, "an act answered as unknown, then as unavailable, then refused for good, had happened: frontend/operations.rs"),
+    (7, "the same, while the frontend's lease was lost: frontend/acts/answers.rs"),
+];

@@ -41,7 +41,9 @@ impl Players {
             true => player.operations.ask(now, number, act, client, seq),
             false => {
                 let text = "this frontend has lost its lease for the moment: try again";
-                return self.answer_act(client, seq, act.op(), refusal_outcome(codes::UNAVAILABLE, text));
+                // What is under way may be done yet.
+                let code = if player.operations.is_open(number) { codes::UNKNOWN } else { codes::UNAVAILABLE };
+                return self.answer_act(client, seq, act.op(), refusal_outcome(code, text));
             }
         };
         let (op, again) = match judged {
@@ -143,6 +145,12 @@ impl Players {
         let Some((client, seq)) = told else {
             self.abandon(then, id);
             return;
+        };
+        let open = self.players.get(&id).is_some_and(|player| player.operations.is_open(number));
+        let outcome = match outcome {
+            // Refused this time; whether it happened at an earlier one nobody knows yet.
+            Outcome::Refused { text, .. } if open => refusal_outcome(codes::UNKNOWN, &text),
+            outcome => outcome,
         };
         self.answer_act(client, seq, op, outcome);
         for then in then {
