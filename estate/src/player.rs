@@ -309,14 +309,19 @@ pub async fn claim(
     seating: &Seating,
     is_gone: impl Fn(&Owner) -> bool + Send + Sync,
 ) -> Result<Claim, DocumentError> {
-    let admits = |document: &mut PlayerDocument| seating.take(&mut document.seat).is_ok();
-    Ok(match owned::claim(store, &key(id), me, is_gone, || None, admits, WriteOptions::default()).await? {
+    let outlived = |document: &PlayerDocument| document.owner.as_ref().is_some_and(&is_gone);
+    let admits = |document: &mut PlayerDocument| {
+        let outlived = outlived(document);
+        seating.take(&mut document.seat, outlived).is_ok()
+    };
+    Ok(match owned::claim(store, &key(id), me, &is_gone, || None, admits, WriteOptions::default()).await? {
         owned::Claimed::Yours(document, hold, abandoned) => {
             Claim::Claimed(Box::new(Claimed { document, hold, abandoned, unsaved: false }))
         }
         owned::Claimed::HeldBy(owner) => Claim::HeldBy(owner),
         owned::Claimed::NotAdmitted(mut document) => {
-            Claim::Unseated(seating.take(&mut document.seat).err().unwrap_or(Unseated::Ended))
+            let outlived = outlived(&document);
+            Claim::Unseated(seating.take(&mut document.seat, outlived).err().unwrap_or(Unseated::Ended))
         }
         owned::Claimed::Missing => Claim::Missing,
     })

@@ -113,8 +113,17 @@ impl IncomingCall {
 
     /// A call as a peer would make it, for tests of whoever answers calls; the receiver gets the answer.
     pub fn pretend(from: NodeId, method: &str, body: Bytes) -> (IncomingCall, mpsc::Receiver<Answer>) {
+        IncomingCall::pretend_in((from, Incarnation(1)), method, body)
+    }
+
+    /// The same, in a certain life of the peer.
+    pub fn pretend_in(
+        (from, life): (NodeId, Incarnation),
+        method: &str,
+        body: Bytes,
+    ) -> (IncomingCall, mpsc::Receiver<Answer>) {
         let (answers, receiver) = mpsc::channel(1);
-        let call = IncomingCall::new(from, Incarnation(1), method.to_owned(), body, None);
+        let call = IncomingCall::new(from, life, method.to_owned(), body, None);
         let permit = answers.try_reserve_owned().ok();
         let responder = permit.map(|permit| Responder { serving: 0, permit: Some(permit) });
         (IncomingCall { responder, ..call }, receiver)

@@ -10,6 +10,7 @@
 //! forgotten all that it showed and reads it anew.
 
 mod awake;
+mod pulse;
 mod scenes;
 mod things;
 
@@ -47,6 +48,7 @@ use crate::rendezvous;
 use crate::role::{Answers, Parts};
 use crate::world_loop::{self, WorldHandle};
 use awake::Wish;
+use pulse::Pulse;
 use scenes::{GardenRules, Lease, Scene};
 
 /// Tells the garden that shows a chunk that another has changed it: the [`Chunk`]. A hint; the chunk is read now and then
@@ -92,6 +94,10 @@ const WISHES: usize = 1_024;
 /// How long an answer waits for what it changed to be shown.
 const SHOWN: Duration = Duration::from_millis(500);
 
+/// How long an act may take here. Frontends ask the next garden soon after: one that comes back from a freeze MUST NOT go on with
+/// what another has refused meanwhile. What is half done then is settled by whoever meets it.
+const ACTS_MOST: Duration = Duration::from_millis(2_500);
+
 /// How long a leaving garden waits for its reals to have passed on.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -130,6 +136,7 @@ struct Shared {
     acts: watch::Sender<usize>,
     /// No act is taken any more.
     closed: watch::Sender<bool>,
+    pulse: Pulse,
 }
 
 /// Starts it.
@@ -148,7 +155,10 @@ pub fn start(parts: Parts) -> std::io::Result<Garden> {
         wishes,
         acts: watch::Sender::new(0),
         closed: watch::Sender::new(false),
+        pulse: Pulse::new(),
     });
+    let beating = shared.clone();
+    tasks.spawn(async move { beating.pulse.beat().await });
     let (lease, leased) = watch::channel(Lease::default());
     let things = metrics.gauge("things", "Facilities, natural objects and marks of holdings that are shown.");
     let chunks = metrics.gauge("awake_chunks", "Chunks with a deed that players see and this garden shows.");
@@ -223,9 +233,20 @@ impl Answers for Garden {
                     _ if *self.shared.closed.borrow() => {
                         Err(CallRefusal::new(codes::DRAINING, "this garden is leaving"))
                     }
+                    // It may be as old as a freeze was long, and another garden may have refused it meanwhile.
+                    _ if !self.shared.mesh.lease().holds() || !self.shared.pulse.is_steady() => {
+                        Err(CallRefusal::new(codes::DRAINING, "this garden has slept, or lost its lease, for a moment"))
+                    }
                     Ok(ask) => {
                         let _acts = Acting::begin(&self.shared.acts);
-                        self.shared.serve(&ask).await.map(|answer| pack(&answer))
+                        tokio::select! {
+                            biased;
+                            // Looked at first: an act that was interrupted by a freeze goes no step further.
+                            () = sleep(ACTS_MOST) => {
+                                Err(CallRefusal::new(codes::UNKNOWN, "it took too long: ask again under the same number"))
+                            }
+                            answer = self.shared.serve(&ask) => answer.map(|answer| pack(&answer)),
+                        }
                     }
                     Err(refusal) => Err(refusal),
                 };

@@ -136,15 +136,15 @@ async fn the_newest_session_of_a_player_wins_wherever_it_is() {
 async fn who_comes_when_the_last_place_is_taken_is_told_so() {
     let mesh = meadow::mesh(1, Config { capacity: 1, ..Config::default() }).await;
     let gateway = Gateway::new(&format!("http://{}", mesh.http)).unwrap();
-    let mut tickets = Vec::new();
-    for name in ["first", "second"] {
-        let account = gateway.create_account(name, "correct horse").await.unwrap();
-        tickets.push(meadow::offer(&mesh, HERE, account.player, None));
-    }
-    let mut first = dial(&tickets[0].0).await;
-    first.say(&hello(&tickets[0].1, HelloKind::Ticket)).await;
+    let first = gateway.create_account("first", "correct horse").await.unwrap().player;
+    let second = gateway.create_account("second", "correct horse").await.unwrap().player;
+    let (url, ticket) = meadow::offer(&mesh, HERE, first, None);
+    // The place is kept for whoever has a ticket, and is taken when they have come.
+    assert_eq!(meadow::open(&mesh, HERE, second, None).unwrap_err().code, codes::FULL);
+    let mut first = dial(&url).await;
+    first.say(&hello(&ticket, HelloKind::Ticket)).await;
     first.welcome().await;
-    assert_eq!(turned_away(&tickets[1].0, &tickets[1].1, HelloKind::Ticket).await, codes::FULL);
+    assert_eq!(meadow::open(&mesh, HERE, second, None).unwrap_err().code, codes::FULL);
     assert!(matches!(first.ask(1, Command::Stop).await, Outcome::Ok { .. }));
     mesh.leave().await;
 }

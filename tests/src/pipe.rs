@@ -65,3 +65,12 @@ pub async fn within<T>(process: &Tasks, patience_ms: u64, answer: impl Future<Ou
         () = sleep(Duration::from_millis(patience_ms)) => None,
     }
 }
+
+/// A runtime on one thread with simulated time, whose own draws come from `seed`.
+///
+/// Needs `--cfg tokio_unstable` (`.cargo/config.toml`): without it a run does not repeat itself, and this does not compile.
+pub fn runtime(seed: u64) -> tokio::runtime::Builder {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true).rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_be_bytes()));
+    builder
+}

@@ -82,7 +82,7 @@ pub struct Outcome {
 pub fn run(config: &SimConfig) -> Outcome {
     // The runtime's own builder is infallible without I/O but for lack of memory.
     #[allow(clippy::unwrap_used, reason = "a process without memory for a runtime cannot test anything")]
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime = crate::pipe::runtime(config.seed).build().unwrap();
     let run = || runtime.block_on(Run::new(config));
     match config.bug {
         Some(bug) => planted::with(bug, run),

@@ -138,7 +138,7 @@ impl Plan {
 /// # Panics
 /// If the story fails, or the audit finds something.
 pub fn story(plan: Plan, tell: impl AsyncFnOnce(&mut Village)) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = crate::pipe::runtime(plan.seed).build();
     runtime.expect("a runtime").block_on(async {
         let mut village = Village::build(plan).await;
         tell(&mut village).await;

@@ -7,6 +7,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Turns that may be used up without the client having heard of them: a redirect's, and that of the welcome there.
+const UNTOLD: u64 = 2;
+
 /// Who sits in a player's place.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seat {
@@ -69,7 +72,10 @@ pub enum Unseated {
 
 impl Seating {
     /// Takes the seat, or says why not and leaves it as it is.
-    pub fn take(&self, seat: &mut Seat) -> Result<(), Unseated> {
+    ///
+    /// Whoever served the session may have died (`outlived`) between saving its next turn and telling the client, who may have
+    /// come there by a redirect: then the [`UNTOLD`] turns before are as good, once, for the claim raises all of them.
+    pub fn take(&self, seat: &mut Seat, outlived: bool) -> Result<(), Unseated> {
         match self {
             Seating::AsItIs => Ok(()),
             Seating::Anew { session, until_s } => {
@@ -83,10 +89,11 @@ impl Seating {
                 if seat.session != *session {
                     return Err(Unseated::Replaced);
                 }
-                if turn.is_some_and(|turn| turn < seat.turn) && !planted::is("resume_not_rotated") {
+                let last = if outlived { seat.turn.saturating_sub(UNTOLD) } else { seat.turn };
+                if turn.is_some_and(|turn| turn < last) && !planted::is("resume_not_rotated") {
                     return Err(Unseated::Used);
                 }
-                seat.turn = turn.unwrap_or(seat.turn);
+                seat.turn = turn.map_or(seat.turn, |turn| turn.max(seat.turn));
                 Ok(())
             }
         }
@@ -103,7 +110,7 @@ mod tests {
 
     fn back(session: u128, turn: Option<u64>, now_s: u64) -> (Result<(), Unseated>, Seat) {
         let mut seat = seat();
-        let taken = Seating::Back { session: Seat::name(session), turn, now_s }.take(&mut seat);
+        let taken = Seating::Back { session: Seat::name(session), turn, now_s }.take(&mut seat, false);
         (taken, seat)
     }
 
@@ -113,6 +120,18 @@ mod tests {
             assert_eq!(back(7, Some(turn), 1_000), (Ok(()), Seat { turn, ..seat() }), "turn {turn}");
         }
         assert_eq!(back(7, None, 0), (Ok(()), seat()), "moved by those who serve it");
+    }
+
+    #[test]
+    fn a_token_shortly_before_the_last_is_good_if_whoever_served_died_with_the_last() {
+        let back = |turn| Seating::Back { session: Seat::name(7), turn: Some(turn), now_s: 0 };
+        let mut taken = seat();
+        for turn in [1, 2] {
+            assert_eq!(back(turn).take(&mut taken, true), Ok(()));
+            assert_eq!(taken, seat(), "the turn does not go back");
+        }
+        assert_eq!(back(0).take(&mut taken, true), Err(Unseated::Used));
+        assert_eq!(back(2).take(&mut taken, false), Err(Unseated::Used), "whoever serves it lives");
     }
 
     #[test]
@@ -129,17 +148,17 @@ mod tests {
         }
         let mut empty = Seat::default();
         let back = Seating::Back { session: String::new(), turn: Some(9), now_s: 0 };
-        assert_eq!(back.take(&mut empty), Err(Unseated::Ended), "nobody is nobody's session");
+        assert_eq!(back.take(&mut empty, true), Err(Unseated::Ended), "nobody is nobody's session");
     }
 
     #[test]
     fn the_newest_session_sits_wherever_another_sat() {
         for mut taken in [seat(), Seat::default()] {
             let anew = Seating::Anew { session: Seat::name(8), until_s: 5 };
-            assert_eq!(anew.take(&mut taken), Ok(()));
+            assert_eq!(anew.take(&mut taken, false), Ok(()));
             assert_eq!(taken, Seat { session: Seat::name(8), turn: 0, until_s: 5 });
         }
         let mut same = seat();
-        assert_eq!((Seating::AsItIs.take(&mut same), same), (Ok(()), seat()));
+        assert_eq!((Seating::AsItIs.take(&mut same, false), same), (Ok(()), seat()));
     }
 }

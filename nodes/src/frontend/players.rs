@@ -40,7 +40,6 @@ use super::wire::Wire;
 use crate::battles::Found;
 use crate::game::{Body, GameWorld};
 use crate::load::Load;
-use crate::methods::Yielded;
 use crate::methods::living::{Changed, Note, Saying};
 use crate::protocol::{self, Command, TradeState, codes};
 use crate::world_loop::{Input, Rules, TICK_MS};
@@ -48,6 +47,7 @@ use fighting::Fights;
 use moving::{MoveInput, Moves};
 
 pub(super) use fighting::UNKNOWN;
+use yielding::Released;
 pub(super) use yielding::speed;
 
 /// How long a player without a client stays in the world, waiting for it to come back, in milliseconds.
@@ -93,7 +93,7 @@ pub enum FrontInput {
         /// The turn of the token with which it comes back; none if it is new.
         turn: Option<u64>,
         /// Told what its document will not say, and by the second when that is released; nothing if the player is not here.
-        reply: oneshot::Sender<Result<Option<(Yielded, oneshot::Receiver<()>)>, Farewell>>,
+        reply: oneshot::Sender<Result<Option<Released>, Farewell>>,
     },
     /// The document of a player says that this epoch of it is still ours.
     Sure {

@@ -77,9 +77,11 @@ impl From<Refused> for Farewell {
     }
 }
 
-/// Locks of players who come in or go, as long as somebody has one.
+type Lock = tokio::sync::Mutex<()>;
+
+/// Locks of players who come in or go, as long as somebody has one; and how many there were when that was last looked at.
 #[derive(Default)]
-pub(super) struct Turns(Mutex<(BTreeMap<ObjectId, Weak<tokio::sync::Mutex<()>>>, usize)>);
+pub(super) struct Turns(Mutex<(BTreeMap<ObjectId, Weak<Lock>>, usize)>);
 
 impl Turns {
     /// The lock of a player.

@@ -117,6 +117,7 @@ pub async fn serve(parts: Parts) {
                 tracing::info!(node = %duty.parts.mesh.me().node, "is the steward now");
                 // What is done when the term ends is dropped where it waits: all of it can be taken up by another.
                 tokio::select! {
+                    biased;
                     () = resigned(&mut resign) => {}
                     () = term.keep() => {}
                     () = duty.hold(&term) => {}

@@ -113,6 +113,7 @@ impl Node {
         tracing::info!(%node, "draining");
         let cut = async {
             tokio::select! {
+                biased;
                 () = sleep(patience) => tracing::warn!(%node, "it has not emptied itself in {} s", patience.as_secs()),
                 () = hurry => tracing::warn!(%node, "it is to leave at once"),
             }
@@ -125,6 +126,7 @@ impl Node {
             Progress { players: if players { report.load.players } else { 0 }, bodies }
         };
         tokio::select! {
+            biased;
             () = self.empty(cut) => {}
             () = self.exit.tell(progress) => {}
         }
@@ -148,11 +150,11 @@ impl Node {
     async fn empty(&self, cut: impl Future<Output = ()>) {
         match &self.door {
             Door::Frontend(frontend) => {
-                tokio::select! { () = frontend.sessions.empty() => {}, () = cut => {} }
+                tokio::select! { biased; () = frontend.sessions.empty() => {}, () = cut => {} }
                 frontend.sessions.close_all().await;
             }
             Door::Gateway(gateway) => {
-                tokio::select! { () = gateway.drain() => {}, () = cut => {} }
+                tokio::select! { biased; () = gateway.drain() => {}, () = cut => {} }
                 gateway.shut_down().await;
             }
             Door::Garden(role) => until(role.leave(), cut).await,

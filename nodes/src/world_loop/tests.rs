@@ -227,7 +227,8 @@ async fn whoever_wakes_from_a_freeze_beyond_its_lease_is_told_first_and_is_silen
     assert_eq!(published(&metrics), before, "others may own it");
     confirmed.store(true, Ordering::SeqCst);
     until_published(&metrics, before, &mut told).await;
-    (tasks.stop(), ground.stop());
+    tasks.stop();
+    ground.stop();
 }
 
 #[tokio::test(start_paused = true)]
@@ -252,5 +253,6 @@ async fn who_loses_its_lease_in_time_says_its_last_word_and_then_nothing() {
     client.heal();
     until(&mut told, Told::Lease(true)).await;
     until_published(&metrics, last, &mut told).await;
-    (tasks.stop(), ground.stop());
+    tasks.stop();
+    ground.stop();
 }

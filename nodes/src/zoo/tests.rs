@@ -355,7 +355,10 @@ async fn a_room_that_believes_a_free_animal_to_be_in_it_is_told_that_it_is_not()
     let mut peers = arena.mesh.watch_peers();
     peers.wait_for(|peers| peers.up(Role::Zoo).count() == 1).await.expect("the mesh runs");
     let (object, _, place) = reserve.animals(0).await[0];
-    let (frontend, opener) = (NodeId::new("frontend-1").expect("a name"), ObjectId(7));
+    // Somebody who lives, and has no more to say than that.
+    let owner = reserve.node("garden-1", Role::Garden, 8).await;
+    peers.wait_for(|peers| peers.up(Role::Garden).count() == 1).await.expect("the mesh runs");
+    let (frontend, life, opener) = (owner.mesh.me().node.clone(), owner.mesh.me().incarnation, ObjectId(7));
     let fighter = Fighter {
         object: opener,
         node: frontend.clone(),
@@ -369,7 +372,7 @@ async fn a_room_that_believes_a_free_animal_to_be_in_it_is_told_that_it_is_not()
     let (island, target_node) = (reserve.terrain.id(), reserve.zoos[0].mesh.me().node.clone());
     let open = BattleOpen { battle: 5, island, place, opener: fighter, target: object, target_node };
     let ask = async |method: &str, body| {
-        let (call, mut answer) = IncomingCall::pretend(frontend.clone(), method, body);
+        let (call, mut answer) = IncomingCall::pretend_in((frontend.clone(), life), method, body);
         colosseum.answer(call).await;
         answer.recv().await.expect("an answer").result
     };
@@ -396,6 +399,7 @@ async fn a_room_that_believes_a_free_animal_to_be_in_it_is_told_that_it_is_not()
         assert!(struck.elapsed() < grace, "the room keeps a beast that is free");
     }
     assert_eq!(reserve.look(0, move |world| battle_of(world, object)).await, Some(0));
+    owner.tasks.stop();
     arena.tasks.stop();
     reserve.stop().await;
 }

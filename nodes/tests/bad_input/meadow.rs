@@ -11,10 +11,11 @@ use bytes::Bytes;
 use cartographer::geometry::{IslandId, ObjectId};
 use cartographer::terrain::Terrain;
 use futures_util::{SinkExt, StreamExt};
+use mesh::CallRefusal;
 use nodes::client::{Connection, Gateway, Incoming, ServerClock, Sight};
 use nodes::commands::up::{LocalConfig, LocalMesh};
 use nodes::frontend::{Config, Frontend};
-use nodes::methods::OpenSession;
+use nodes::methods::{OpenSession, SessionOffer};
 use nodes::protocol::{
     ClientMessage, Command, HelloKind, Outcome, PROTOCOL, ServerMessage, UNITS_PER_TILE, Welcome, frames,
 };
@@ -259,10 +260,20 @@ fn node<'a>(mesh: &'a LocalMesh, name: &str) -> &'a Node {
     mesh.nodes.iter().find(|node| node.mesh.me().node.as_str() == name).expect("a node of that name")
 }
 
+/// Asks a frontend to expect this player.
+pub(crate) fn open(
+    mesh: &LocalMesh,
+    name: &str,
+    player: u64,
+    island: Option<IslandId>,
+) -> Result<SessionOffer, CallRefusal> {
+    let open = OpenSession { session: Uuid::new_v4(), player: ObjectId(player), island };
+    frontend(node(mesh, name)).sessions.open(&open)
+}
+
 /// Where to connect as this player, and the ticket for it.
 pub(crate) fn offer(mesh: &LocalMesh, name: &str, player: u64, island: Option<IslandId>) -> (String, String) {
-    let open = OpenSession { session: Uuid::new_v4(), player: ObjectId(player), island };
-    let offer = frontend(node(mesh, name)).sessions.open(&open).unwrap();
+    let offer = open(mesh, name, player, island).unwrap();
     (offer.url, offer.ticket)
 }
 

@@ -213,13 +213,13 @@ pub const LIST: &[Bug] = &[
     Bug {
         name: "resume_not_rotated",
         what: "a resume token works any number of times",
-        at: &["nodes/src/frontend/tickets.rs"],
+        at: &["estate/src/player/seat.rs", "nodes/src/frontend/players/entering.rs"],
         found_by: "",
     },
     Bug {
         name: "second_session_stays",
         what: "a new session claims the player without ending the one that this frontend has",
-        at: &["nodes/src/frontend/sessions.rs"],
+        at: &["nodes/src/frontend/arriving.rs"],
         found_by: "",
     },
     Bug {

@@ -558,7 +558,7 @@ impl Person {
         self.waits_for("what is in the box", |seen| seen.stores.get(&object).cloned()).await
     }
 
-    /// The number that the next act will have.
+    /// The number that the next act will have; it is used when it is said.
     pub fn next_number(&self) -> u64 {
         self.next
     }
@@ -586,6 +586,10 @@ impl Person {
 
     /// Sends a command and does not wait; its seq.
     pub fn says(&mut self, command: Command) -> u32 {
+        if let Command::Act { number, .. } = &command {
+            // No other act gets a number that has been used.
+            self.next = self.next.max(number + 1);
+        }
         self.seq += 1;
         let seq = self.seq;
         self.send(&ClientMessage::Command { seq, command });

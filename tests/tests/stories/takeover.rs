@@ -80,7 +80,8 @@ fn who_walked_when_its_frontend_was_killed_comes_back_elsewhere_where_others_see
             assert!(x > 30, "Ann walked on as everybody saw: she is at {x}");
             assert!((seen.tile.0 - x).abs() <= 1 && seen.tile.1 == y, "{:?} and ({x}, {y})", seen.tile);
             // And she still walks: to where she was going.
-            bob.waits_until("the end of Ann's walk", |seen| seen.thing(ann.player).is_some_and(|it| it.tile.0 == 55)).await;
+            bob.waits_until("the end of Ann's walk", |seen| seen.thing(ann.player).is_some_and(|it| it.tile.0 == 55))
+                .await;
         });
     }
 }

@@ -322,6 +322,10 @@ impl Settler {
             Compared::Different(missing, more) => {
                 let me = self.me;
                 let last = format!("{:?}", self.recent);
+                // What is too much has come at least: it is not missed as a gift, too.
+                for (item, count) in &more {
+                    *self.account.received.entry(item.clone()).or_default() += count;
+                }
                 let mut report = self.commons.report();
                 if !missing.is_empty() {
                     report.lost += 1;

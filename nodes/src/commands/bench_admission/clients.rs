@@ -159,7 +159,7 @@ impl Clients {
                 }
                 _ => {
                     stream = None;
-                    gateway = 1 + self.0.turn.fetch_add(1, Ordering::Relaxed) + gateway;
+                    gateway += 1 + self.0.turn.fetch_add(1, Ordering::Relaxed);
                     self.later(Duration::from_millis(50), job);
                 }
             }

@@ -11,7 +11,8 @@ use futures_util::future::BoxFuture;
 use mesh::CallRefusal;
 use tokio::time::timeout;
 
-use super::{Actor, Begin, Begun, Came, Done, Then, UNITS, begin, beside, earlier, refused, seen};
+use super::earlier::Tried;
+use super::{Actor, Begin, Begun, Came, Done, Then, UNITS, begin, beside, refused, seen};
 use crate::frontend::operations::Judged;
 use crate::frontend::players::{FrontInput, Players};
 use crate::frontend::shard::ClientId;
@@ -60,17 +61,24 @@ impl Players {
             }
         };
         let begun = self.begin(world, now, id, (number, op, again), act);
-        match begun {
-            Ok(Begin::Now(came)) => self.acted(world, now, id, number, act.op(), came),
-            Ok(Begin::Later(flow)) => self.spawn_act(id, number, act.op(), flow),
-            // What an earlier life has done is done, whatever stands against it now.
-            Err(refusal) if !again && self.is_earlier(id, number) => {
-                let stands =
-                    world.get(id).and_then(|real| real.place(now).tile().map(|tile| tile.chunk(real.island())));
-                let flow = earlier::unless_happened(self.shared.clone(), op, id, act.clone(), stands, refusal);
+        // What an earlier try or an earlier life has done is done, whatever stands against it now.
+        let tried = (again || self.is_earlier(id, number)).then(|| {
+            let real = world.get(id);
+            let stands = real.and_then(|real| real.place(now).tile().map(|tile| tile.chunk(real.island())));
+            Tried { shared: self.shared.clone(), op, player: id, act: act.clone(), stands }
+        });
+        match (begun, tried) {
+            (Ok(Begin::Now(came)), _) => self.acted(world, now, id, number, act.op(), came),
+            (Ok(Begin::Later(flow)), None) => self.spawn_act(id, number, act.op(), flow),
+            (Ok(Begin::Later(flow)), Some(tried)) => {
+                let flow = async move { tried.or_happened(flow.await).await };
                 self.spawn_act(id, number, act.op(), Box::pin(flow));
             }
-            Err(refusal) => self.acted(world, now, id, number, act.op(), Err(refusal).into()),
+            (Err(refusal), None) => self.acted(world, now, id, number, act.op(), Err(refusal).into()),
+            (Err(refusal), Some(tried)) => {
+                let flow = async move { tried.or_happened(Err(refusal).into()).await };
+                self.spawn_act(id, number, act.op(), Box::pin(flow));
+            }
         }
     }
 

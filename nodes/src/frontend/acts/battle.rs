@@ -14,7 +14,7 @@ use mesh::{CallError, CallRefusal, Incarnation, NodeId, Role};
 use tokio::time::sleep;
 
 use super::{Actor, Begun, Came, Done, Pace, Room, Shared, Then, later, refused};
-use crate::battles;
+use crate::battles::{self, Found};
 use crate::frontend::players::UNKNOWN;
 use crate::game::{kind, made_by, player, pose};
 use crate::methods::living::{
@@ -147,7 +147,20 @@ async fn send(shared: &Shared, room: Room, act: &BattleAct) -> Result<(), CallRe
             Err(error) => error,
         };
         let answered = error.outcome() == Outcome::Answered;
-        let CallError::Refused { refusal, .. } = &error else { return Err(of_call(&error)) };
+        last = Some(of_call(&error));
+        let refusal = match &error {
+            CallError::Refused { refusal, .. } => refusal,
+            // It has left: whoever it has handed the battle to is asked, surely for the first time.
+            CallError::UnknownPeer(_) => {
+                match battles::find(&shared.mesh, act.battle, None).await {
+                    Found::At((other, _)) => node = other,
+                    Found::Over => return Err(CallRefusal::new(codes::NO_BATTLE, "the battle is over")),
+                    Found::Lost => return Err(of_call(&error)),
+                }
+                continue;
+            }
+            _ => return Err(of_call(&error)),
+        };
         match refusal.code.as_str() {
             ELSEWHERE => node = NodeId::new(&refusal.text).unwrap_or(node),
             codes::DRAINING | codes::BUSY | codes::UNAVAILABLE if answered => {}
@@ -155,7 +168,6 @@ async fn send(shared: &Shared, room: Room, act: &BattleAct) -> Result<(), CallRe
             codes::MISSING if node == room.node && !lives(shared, &room) => {}
             _ => return Err(of_call(&error)),
         }
-        last = Some(of_call(&error));
     }
     Err(last.unwrap_or_else(|| CallRefusal::new(codes::BUSY, "the battle is just being handed over")))
 }

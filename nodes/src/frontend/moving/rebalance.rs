@@ -85,6 +85,7 @@ pub async fn run(sessions: Sessions) {
     let mut balance = Balance::default();
     loop {
         tokio::select! {
+            biased;
             () = sessions.shared.draining.begun() => return,
             () = sleep(LOOK_EVERY) => {}
         }

@@ -163,6 +163,7 @@ impl Players {
         let (shared, battle) = (self.shared.clone(), fights.room.battle);
         self.shared.tasks.spawn(async move {
             let found = tokio::select! {
+                biased;
                 // It was freed, or has gone: nothing is said for it any more.
                 _ = &mut given_up => return,
                 found = battles::rejoin(&shared.mesh, battle, at, fighter) => found,

@@ -354,8 +354,10 @@ impl Players {
             }
         }
         self.tell_expected(world);
-        while let Some((_, cells)) = self.moves.watched.pop_front_if(|(until_ms, _)| *until_ms <= now) {
-            world.unwatch_cells(cells);
+        while self.moves.watched.front().is_some_and(|(until_ms, _)| *until_ms <= now) {
+            if let Some((_, cells)) = self.moves.watched.pop_front() {
+                world.unwatch_cells(cells);
+            }
         }
         self.moves.followed.retain(|_, since| now.saturating_sub(*since) < TAKING_MS);
     }

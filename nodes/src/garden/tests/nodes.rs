@@ -127,7 +127,7 @@ async fn what_a_leaving_garden_shows_is_shown_by_another_before_under_a_higher_e
 async fn an_act_that_is_under_way_when_its_garden_leaves_is_ended_first() {
     let mut village = Village::start().await;
     let tile = village.tree();
-    let slow = Rates { delay: Duration::from_millis(300), ..Rates::default() };
+    let slow = Rates { delay: Duration::from_millis(100), ..Rates::default() };
     village.stores[0].random(7, slow);
     let Door::Garden(garden) = &village.garden(0).door else { panic!("a garden") };
     let garden = garden.clone();

@@ -137,6 +137,7 @@ pub async fn serve(parts: Parts, may: impl Fn() -> bool + Send + Sync) {
                     tracing::info!(node = parts.node, "keeps the door now");
                     // What is done when the term ends is dropped where it waits: all of it can be taken up by another.
                     tokio::select! {
+                        biased;
                         () = term.keep() => {}
                         () = Doorkeeper::new(&parts, office).hold(&term, &may) => {}
                     }

@@ -183,7 +183,11 @@ async fn round(directory: &dyn Directory, prefix: &str, line: &Line) -> director
 
 fn take(line: &Line, events: &[WatchEvent], now: Instant) -> bool {
     let mut view = line.view();
-    events.iter().fold(false, |news, event| view.apply(event, now) || news)
+    let mut news = false;
+    for event in events {
+        news |= view.apply(event, now);
+    }
+    news
 }
 
 async fn list(directory: &dyn Directory, prefix: &str, line: &Line) -> directory::Result<bool> {

@@ -416,7 +416,8 @@ async fn a_player_has_one_place_and_keeps_it_and_returning_players_go_first() {
     assert_eq!(gates[1].place(promoted).map(|told| told.place), Some(1));
     assert_eq!(gates[1].line.view().returning(), 3);
     assert_eq!(gates[1].line.view().abandoned(), 0);
-    gates[0].scribe.leave(ObjectId(20), gates[0].line.view().place(ObjectId(20)).unwrap().created).await.unwrap();
+    let created = gates[0].line.view().place(ObjectId(20)).unwrap().created;
+    gates[0].scribe.leave(ObjectId(20), created).await.unwrap();
     assert_eq!(players(), [5, 21, 1, 2, 3, 4, 7, 8, 9]);
     site.tasks.stop();
 }
