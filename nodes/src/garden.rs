@@ -235,7 +235,10 @@ impl Answers for Garden {
                     }
                     // It may be as old as a freeze was long, and another garden may have refused it meanwhile.
                     _ if !self.shared.mesh.lease().holds() || !self.shared.pulse.is_steady() => {
-                        Err(CallRefusal::new(codes::DRAINING, "this garden has slept, or lost its lease, for a moment"))
+                        // An earlier try of the same call may have been carried out here, too.
+                        let text =
+                            "this garden has slept, or lost its lease, for a moment: ask again under the same number";
+                        Err(CallRefusal::new(codes::UNKNOWN, text))
                     }
                     Ok(ask) => {
                         let _acts = Acting::begin(&self.shared.acts);

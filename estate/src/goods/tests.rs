@@ -347,7 +347,8 @@ fn each_kind_refuses_what_it_does_not_do() {
     };
     for (name, effect) in effects {
         let player = |effect: &GoodsEffect| {
-            let text = r#"{"v":3,"id":1,"account":"a","name":"A","hue":1,"owner":null,"epoch":0,"writes":0,"island":1,
+            let text = r#"{"v":4,"id":1,"account":"a","name":"A","hue":1,"owner":null,"epoch":0,"writes":0,"island":1,
+                "seat":{"session":"","turn":0,"until_s":0},"held":0,
                 "x":0,"y":0,"health":100,"home":1,"floor":0,"bag":{"stacks":{"wood":1}},"page":{},"kept":0,"experience":0}"#;
             let mut document: PlayerDocument = serde_json::from_str(text).expect("a player");
             PlayerKind.apply(&mut document, effect)
