@@ -7,10 +7,7 @@
 pub const SEEDS: &[(u64, &str)] = &[
     (2, "an act answered as unknown, then as unavailable, then refused for good, had happened: frontend/operations.rs"),
     (7, "the same, while the frontend's lease was lost: frontend/acts/answers.rs"),
-    (
-        181,
-        "a garden that left in the middle of an act was taken for one that had not begun it: frontend/acts/garden.rs",
-    ),
+    (181, "what a garden had done before it slept was told as not done when the call was repeated: garden.rs"),
     (40, "a garden that thawed carried out what had waited and what another had refused meanwhile: garden/pulse.rs"),
     (173, "an act that had happened was refused when it was asked again in a battle: frontend/acts/earlier.rs"),
 ];
