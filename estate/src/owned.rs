@@ -4,6 +4,7 @@
 //! counts, so that one whose reply was lost recognises itself by owner and count. Nothing here judges whether an owner is
 //! gone, and nothing here EVER writes over another owner's document.
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{Attempts, Document, DocumentError, Kept, encode, peek};
@@ -43,6 +44,25 @@ impl Owner {
     /// True if this is an owner of the same life of the same node.
     pub fn lives_with(&self, me: &Claimant) -> bool {
         self.node == me.node && self.incarnation == me.incarnation
+    }
+}
+
+/// Says whether an owner is gone for good.
+///
+/// A claim asks *after* it has read the document, and then swaps against what it has read: an owner that was thought dead, comes
+/// back and writes is not robbed by a judgement of before. So the answer MUST rest on nothing older than the question, and an
+/// owner that may have been thought dead MUST write before it acts again.
+#[async_trait]
+pub trait Gone: Send + Sync {
+    /// Whether this owner's life has surely ended.
+    async fn is_gone(&self, owner: &Owner) -> bool;
+}
+
+/// One who knows without asking.
+#[async_trait]
+impl<F: Fn(&Owner) -> bool + Send + Sync> Gone for F {
+    async fn is_gone(&self, owner: &Owner) -> bool {
+        self(owner)
     }
 }
 
@@ -95,8 +115,8 @@ pub(crate) enum Claimed<D> {
     /// not known any more.
     Yours(D, Hold, u64),
     HeldBy(Owner),
-    /// `admits` says no to the document as it is.
-    NotAdmitted(D),
+    /// `admits` says no to the document as it is; and whether its owner is gone.
+    NotAdmitted(D, bool),
     Missing,
 }
 
@@ -115,15 +135,16 @@ impl<E: Into<DocumentError>> From<E> for Lost {
 }
 
 /// Makes `me` the owner of a document, if nobody holds it, or a former claim of the same life of the same node does, or
-/// `is_gone` says that its owner is gone for good. `born` makes one that is missing, if it may be made. `admits` judges the
-/// document before anything else and may change what the claim writes; it is not asked about a claim that is there already.
+/// `gone` says that its owner is gone for good. `born` makes one that is missing, if it may be made. `admits` judges the
+/// document, and is told whether its owner is gone, before anything else; it may change what the claim writes, and is not asked
+/// about a claim that is there already.
 pub(crate) async fn claim<D: Owned>(
     store: &dyn Store,
     key: &str,
     me: &Claimant,
-    is_gone: impl Fn(&Owner) -> bool + Send + Sync,
+    gone: &dyn Gone,
     born: impl Fn() -> Option<D> + Send + Sync,
-    admits: impl Fn(&mut D) -> bool + Send + Sync,
+    admits: impl Fn(&mut D, bool) -> bool + Send + Sync,
     options: WriteOptions,
 ) -> Result<Claimed<D>, DocumentError> {
     let mut attempts = Attempts::new();
@@ -146,15 +167,17 @@ pub(crate) async fn claim<D: Owned>(
             let hold = Hold { version, owner: owner.clone(), over: false };
             return Ok(Claimed::Yours(document, hold, 0));
         }
-        if !admits(&mut document) {
-            return Ok(Claimed::NotAdmitted(document));
+        let other = tenure.owner.filter(|owner| !owner.lives_with(me));
+        let is_gone = match &other {
+            Some(owner) => gone.is_gone(owner).await,
+            None => false,
+        };
+        if !admits(&mut document, is_gone) {
+            return Ok(Claimed::NotAdmitted(document, is_gone));
         }
         let abandoned = document.abandoned();
-        match tenure.owner {
-            Some(owner) if !owner.lives_with(me) && !is_gone(&owner) && !planted::is("claim_without_asking") => {
-                return Ok(Claimed::HeldBy(owner));
-            }
-            _ => {}
+        if let Some(owner) = other.filter(|_| !is_gone && !planted::is("claim_without_asking")) {
+            return Ok(Claimed::HeldBy(owner));
         }
         let epoch = tenure.epoch + u64::from(!planted::is("epoch_not_raised"));
         let owner = Owner { node: me.node.clone(), incarnation: me.incarnation, epoch, claim: me.claim };

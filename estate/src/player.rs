@@ -19,7 +19,7 @@ mod seat;
 
 mod steps;
 
-pub use crate::owned::{Claimant, Owner};
+pub use crate::owned::{Claimant, Gone, Owner};
 pub use seat::{Seat, Seating, Unseated};
 pub use steps::{PlayerKind, take};
 
@@ -295,7 +295,7 @@ pub async fn create(
     }
 }
 
-/// Makes `me` the owner of a player, if nobody holds it or `is_gone` says that its owner is gone for good.
+/// Makes `me` the owner of a player, if nobody holds it or `gone` says that its owner is gone for good.
 ///
 /// The claim swaps in `me` with the next epoch. If its reply was lost it finds itself already the owner and acts as
 /// such. A former claim of the same life of the same node is taken over like that of a dead one (and fenced): a flow
@@ -307,20 +307,15 @@ pub async fn claim(
     id: u64,
     me: &Claimant,
     seating: &Seating,
-    is_gone: impl Fn(&Owner) -> bool + Send + Sync,
+    gone: &dyn Gone,
 ) -> Result<Claim, DocumentError> {
-    let outlived = |document: &PlayerDocument| document.owner.as_ref().is_some_and(&is_gone);
-    let admits = |document: &mut PlayerDocument| {
-        let outlived = outlived(document);
-        seating.take(&mut document.seat, outlived).is_ok()
-    };
-    Ok(match owned::claim(store, &key(id), me, &is_gone, || None, admits, WriteOptions::default()).await? {
+    let admits = |document: &mut PlayerDocument, outlived| seating.take(&mut document.seat, outlived).is_ok();
+    Ok(match owned::claim(store, &key(id), me, gone, || None, admits, WriteOptions::default()).await? {
         owned::Claimed::Yours(document, hold, abandoned) => {
             Claim::Claimed(Box::new(Claimed { document, hold, abandoned, unsaved: false }))
         }
         owned::Claimed::HeldBy(owner) => Claim::HeldBy(owner),
-        owned::Claimed::NotAdmitted(mut document) => {
-            let outlived = outlived(&document);
+        owned::Claimed::NotAdmitted(mut document, outlived) => {
             Claim::Unseated(seating.take(&mut document.seat, outlived).err().unwrap_or(Unseated::Ended))
         }
         owned::Claimed::Missing => Claim::Missing,

@@ -14,7 +14,7 @@ use crate::document::{Document, DocumentError, Migration, peek};
 use crate::owned::{self, Hold, Lost, Owned, Tenure, named};
 use crate::store::{Ack, EXPIRY_MIN, Expiry, Store, WriteOptions};
 
-pub use crate::owned::{Claimant, Owner};
+pub use crate::owned::{Claimant, Gone, Owner};
 
 /// A post as it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -134,26 +134,21 @@ pub async fn find(store: &dyn Store, key: &str) -> Result<Option<PostDocument>, 
     Ok(peek::<PostDocument>(store, key).await?.map(|kept| kept.document))
 }
 
-/// Makes `me` the owner of the post under `key`, if nobody looks after it or `is_gone` says that its owner is gone for
+/// Makes `me` the owner of the post under `key`, if nobody looks after it or `gone` says that its owner is gone for
 /// good. One that is missing is made, with an empty state and epoch 1. A claimed post does not expire.
 ///
 /// Repeating a claim with the same number repeats the same claim; a former claim of the same life of the same node is
 /// taken over like that of a dead one, so a node MUST ask itself before it claims.
-pub async fn claim(
-    store: &dyn Store,
-    key: &str,
-    me: &Claimant,
-    is_gone: impl Fn(&Owner) -> bool + Send + Sync,
-) -> Result<Claim, DocumentError> {
+pub async fn claim(store: &dyn Store, key: &str, me: &Claimant, gone: &dyn Gone) -> Result<Claim, DocumentError> {
     let born = || Some(PostDocument { v: PostDocument::VERSION, ..PostDocument::default() });
-    Ok(match owned::claim(store, key, me, is_gone, born, |_| true, lasting(Ack::Durable)).await? {
+    Ok(match owned::claim(store, key, me, gone, born, |_, _| true, lasting(Ack::Durable)).await? {
         owned::Claimed::Yours(mut document, hold, _) => {
             let state = std::mem::take(&mut document.state);
             Claim::Claimed(Box::new(Held { state, key: key.to_owned(), document, hold }))
         }
         owned::Claimed::HeldBy(owner) => Claim::HeldBy(owner),
         // Never so: a missing post is born, and every claimant is admitted.
-        owned::Claimed::Missing | owned::Claimed::NotAdmitted(_) => {
+        owned::Claimed::Missing | owned::Claimed::NotAdmitted(..) => {
             return Err(DocumentError::Malformed { key: key.to_owned(), reason: "it cannot be made".to_owned() });
         }
     })

@@ -30,6 +30,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::document::DocumentError;
+pub use crate::owned::Gone;
 use crate::player::Owner;
 use crate::store::{Outcome, Store, StoreError};
 
@@ -264,10 +265,7 @@ impl TransactionError {
 
 /// Live owners of documents, and which of them are gone.
 #[async_trait]
-pub trait Owners: Send + Sync + 'static {
-    /// True if the directory says that this owner is gone for good.
-    async fn is_gone(&self, owner: &Owner) -> bool;
-
+pub trait Owners: Gone + 'static {
     /// Has the owner take a step on a document that it holds, by [`participant::take`], in memory and store together.
     ///
     /// An error means that the step may have been taken, or may yet be.
@@ -282,11 +280,14 @@ pub struct NoOwners {
 }
 
 #[async_trait]
-impl Owners for NoOwners {
+impl Gone for NoOwners {
     async fn is_gone(&self, _owner: &Owner) -> bool {
         self.all_gone
     }
+}
 
+#[async_trait]
+impl Owners for NoOwners {
     async fn take(&self, owner: &Owner, step: &Step) -> Result<Stepped, TransactionError> {
         Err(TransactionError::Busy(format!("{}, owned by {},", step.key, owner.node)))
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use estate::player::Owner;
+use estate::player::{Gone, Owner};
 use estate::transaction::{Owners, Step, Stepped, TransactionError};
 use mesh::directory::Directory;
 use mesh::registry::{self, District};
@@ -171,7 +171,7 @@ impl MeshOwners {
     }
 
     /// Asks the directory who lives.
-    pub async fn living(&self) -> Living {
+    async fn living(&self) -> Living {
         match registry::read_cluster(&*self.directory, &self.district).await {
             Ok(records) => Living(Some(Arc::new(records))),
             Err(error) => {
@@ -184,26 +184,24 @@ impl MeshOwners {
 
 /// The lives that the directory knew when it was asked.
 #[derive(Clone)]
-pub struct Living(Option<Arc<Vec<NodeRecord>>>);
+struct Living(Option<Arc<Vec<NodeRecord>>>);
 
 impl Living {
-    /// False if the directory could not say who lives.
-    pub fn is_known(&self) -> bool {
-        self.0.is_some()
-    }
-
     /// True if the owner's life has surely ended. Without a directory nobody is known to be gone.
-    pub fn is_gone(&self, owner: &Owner) -> bool {
+    fn is_gone(&self, owner: &Owner) -> bool {
         self.0.as_ref().is_some_and(|records| !records.iter().any(|record| lives_in(record, owner)))
     }
 }
 
 #[async_trait]
-impl Owners for MeshOwners {
+impl Gone for MeshOwners {
     async fn is_gone(&self, owner: &Owner) -> bool {
         !self.is_seen(owner) && self.looks.look(self.living()).await.is_gone(owner)
     }
+}
 
+#[async_trait]
+impl Owners for MeshOwners {
     async fn take(&self, owner: &Owner, step: &Step) -> Result<Stepped, TransactionError> {
         if self.is_me(owner) {
             return self.hands.take(step).await;

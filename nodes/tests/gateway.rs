@@ -290,7 +290,8 @@ async fn a_player_that_is_live_somewhere_is_sent_there() {
     let player = gateway.account("ayu").await;
     assert_eq!(gateway.session("ayu").await.json["frontend"]["node"], "frontend-1");
     let me = Claimant { node: "frontend-2".to_owned(), incarnation: home.mesh.me().incarnation.0, claim: 1 };
-    let claim = player::claim(&site.store, player, &me, &player::Seating::AsItIs, |_| false).await.unwrap();
+    let claim =
+        player::claim(&site.store, player, &me, &player::Seating::AsItIs, &|_: &player::Owner| false).await.unwrap();
     assert!(matches!(claim, Claim::Claimed(_)), "{claim:?}");
     assert_eq!(gateway.session("ayu").await.json["frontend"]["node"], "frontend-2");
 }

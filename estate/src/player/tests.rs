@@ -46,7 +46,7 @@ async fn born() -> MemoryStore {
 }
 
 async fn take(store: &MemoryStore, me: &Claimant, is_gone: fn(&Owner) -> bool) -> Claimed {
-    match claim(store, ID, me, &Seating::AsItIs, is_gone).await.expect("claim") {
+    match claim(store, ID, me, &Seating::AsItIs, &is_gone).await.expect("claim") {
         Claim::Claimed(claimed) => *claimed,
         other => panic!("{other:?}"),
     }
@@ -76,7 +76,7 @@ async fn an_owner_saves_and_releases_and_the_next_goes_on_from_there() {
 async fn a_living_owner_keeps_its_player_and_a_gone_one_is_fenced() {
     let store = born().await;
     let mut ann = take(&store, &node("a", 1), nobody_is_gone).await;
-    let refused = claim(&store, ID, &node("b", 1), &Seating::AsItIs, nobody_is_gone).await.expect("claim");
+    let refused = claim(&store, ID, &node("b", 1), &Seating::AsItIs, &nobody_is_gone).await.expect("claim");
     assert_eq!(refused, Claim::HeldBy(ann.owner().clone()));
     let heir = take(&store, &node("b", 1), everybody_is_gone).await;
     assert_eq!(heir.epoch(), 2);
@@ -107,14 +107,14 @@ async fn a_repeated_claim_is_the_same_one_and_another_claim_of_the_same_node_fen
     assert_eq!(second.epoch(), 2);
     assert!(matches!(save(&store, &mut first, Ack::Durable).await, Err(PlayerError::Fenced { .. })));
     let reborn = Claimant { incarnation: 2, ..node("a", 2) };
-    let held = claim(&store, ID, &reborn, &Seating::AsItIs, nobody_is_gone).await.expect("claim");
+    let held = claim(&store, ID, &reborn, &Seating::AsItIs, &nobody_is_gone).await.expect("claim");
     assert_eq!(held, Claim::HeldBy(second.owner().clone()), "another life of the node is another owner");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_missing_player_cannot_be_claimed_and_a_removed_one_is_fenced() {
     let store = MemoryStore::new();
-    assert_eq!(claim(&store, ID, &node("a", 1), &Seating::AsItIs, nobody_is_gone).await, Ok(Claim::Missing));
+    assert_eq!(claim(&store, ID, &node("a", 1), &Seating::AsItIs, &nobody_is_gone).await, Ok(Claim::Missing));
     let store = born().await;
     let mut ann = take(&store, &node("a", 1), nobody_is_gone).await;
     store.remove(&key(ID), ann.hold.version, WriteOptions::default()).await.expect("remove");
@@ -128,7 +128,7 @@ async fn a_player_written_by_a_newer_program_is_left_alone() {
     let newer = Bytes::from_static(br#"{"v":5,"wings":2}"#);
     store.replace(&key(ID), newer.clone(), ann.hold.version, WriteOptions::default()).await.expect("replace");
     assert!(matches!(save(&store, &mut ann, Ack::Durable).await, Err(PlayerError::Fenced { .. })));
-    let claimed = claim(&store, ID, &node("b", 1), &Seating::AsItIs, everybody_is_gone).await;
+    let claimed = claim(&store, ID, &node("b", 1), &Seating::AsItIs, &everybody_is_gone).await;
     assert!(matches!(claimed, Err(DocumentError::Newer { found: 5, known: 4, .. })));
     assert_eq!(store.snapshot()[&key(ID)].value, newer);
 }
@@ -181,7 +181,7 @@ async fn a_player_of_version_1_with_fields_of_version_2_is_refused_and_left_as_i
         let store = MemoryStore::new();
         let text = VERSION_1[0].replace("\"v\":1", &format!("\"v\":1,\"{field}\":{{\"stone\":3}}"));
         store.insert(&key(ID), Bytes::from(text.clone()), WriteOptions::default()).await.expect("insert");
-        let error = claim(&store, ID, &node("a", 1), &Seating::AsItIs, nobody_is_gone).await.expect_err("malformed");
+        let error = claim(&store, ID, &node("a", 1), &Seating::AsItIs, &nobody_is_gone).await.expect_err("malformed");
         assert!(
             error.to_string().contains(&format!("cannot be migrated from version 1: it has a field \"{field}\"")),
             "{error}"
@@ -218,7 +218,7 @@ async fn a_player_of_version_2_with_fields_of_version_3_is_refused_and_left_as_i
     ] {
         let store = MemoryStore::new();
         store.insert(&key(ID), Bytes::from(bad.clone()), WriteOptions::default()).await.expect("insert");
-        let error = claim(&store, ID, &node("a", 1), &Seating::AsItIs, nobody_is_gone).await.expect_err("malformed");
+        let error = claim(&store, ID, &node("a", 1), &Seating::AsItIs, &nobody_is_gone).await.expect_err("malformed");
         assert!(error.to_string().contains(&format!("cannot be migrated from version 2: {wanted}")), "{error}");
         assert_eq!(store.snapshot()[&key(ID)].value, Bytes::from(bad));
     }
@@ -254,7 +254,7 @@ async fn a_player_of_version_3_with_fields_of_version_4_is_refused_and_left_as_i
         let store = MemoryStore::new();
         let text = VERSION_3[0].replace("\"v\":3", &format!("\"v\":3,\"{field}\":3"));
         store.insert(&key(ID), Bytes::from(text.clone()), WriteOptions::default()).await.expect("insert");
-        let error = claim(&store, ID, &node("a", 1), &Seating::AsItIs, nobody_is_gone)
+        let error = claim(&store, ID, &node("a", 1), &Seating::AsItIs, &nobody_is_gone)
             .await
             .expect_err("malformed")
             .to_string();
@@ -269,14 +269,14 @@ async fn a_player_of_version_3_with_fields_of_version_4_is_refused_and_left_as_i
 /// A claim by session 7 that comes back with a token of this turn.
 async fn claim_back(store: &MemoryStore, by: &str, turn: Option<u64>, is_gone: fn(&Owner) -> bool) -> Claim {
     let back = Seating::Back { session: Seat::name(7), turn, now_s: 100 };
-    claim(store, ID, &node(by, 1), &back, is_gone).await.expect("claim")
+    claim(store, ID, &node(by, 1), &back, &is_gone).await.expect("claim")
 }
 
 /// A player claimed by `a` for session 7.
 async fn seated() -> (MemoryStore, Claimed) {
     let store = born().await;
     let anew = Seating::Anew { session: Seat::name(7), until_s: 700 };
-    let Ok(Claim::Claimed(ann)) = claim(&store, ID, &node("a", 1), &anew, nobody_is_gone).await else {
+    let Ok(Claim::Claimed(ann)) = claim(&store, ID, &node("a", 1), &anew, &nobody_is_gone).await else {
         panic!("nobody holds it")
     };
     (store, *ann)
@@ -302,7 +302,7 @@ async fn whoever_may_not_sit_takes_nothing_from_anybody_not_even_from_the_dead()
     let before = present(&store);
     let strangers = Seating::Back { session: Seat::name(8), turn: Some(9), now_s: 100 };
     for is_gone in [nobody_is_gone, everybody_is_gone] {
-        let claimed = claim(&store, ID, &node("b", 1), &strangers, is_gone).await;
+        let claimed = claim(&store, ID, &node("b", 1), &strangers, &is_gone).await;
         assert_eq!(claimed, Ok(Claim::Unseated(Unseated::Replaced)));
     }
     assert_eq!(claim_back(&store, "b", Some(0), nobody_is_gone).await, Claim::HeldBy(ann.owner().clone()));
@@ -372,7 +372,7 @@ struct Told {
 /// Claims, saves twice, releases; every error is asked again once, as callers do.
 async fn live(store: &MemoryStore, told: &Mutex<Told>) -> Result<(), PlayerError> {
     let tell = |change: &dyn Fn(&mut Told)| change(&mut told.lock().expect("told"));
-    let mut claimed = match claim(store, ID, &node("a", 1), &Seating::AsItIs, nobody_is_gone).await? {
+    let mut claimed = match claim(store, ID, &node("a", 1), &Seating::AsItIs, &nobody_is_gone).await? {
         Claim::Claimed(claimed) => *claimed,
         other => panic!("nobody else is there: {other:?}"),
     };
@@ -515,7 +515,9 @@ async fn contend(seed: u64) -> (u64, usize) {
             for round in 0..20_u64 {
                 let hasty = (seed + index + round).is_multiple_of(3);
                 let me = node(&format!("n{index}"), round);
-                let Ok(Claim::Claimed(mut claimed)) = claim(&client, ID, &me, &Seating::AsItIs, |_| hasty).await else {
+                let Ok(Claim::Claimed(mut claimed)) =
+                    claim(&client, ID, &me, &Seating::AsItIs, &|_: &Owner| hasty).await
+                else {
                     tokio::time::sleep(Duration::from_millis(7)).await;
                     continue;
                 };

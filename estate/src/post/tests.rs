@@ -39,7 +39,7 @@ fn everybody_is_gone(_: &Owner) -> bool {
 }
 
 async fn take(store: &MemoryStore, me: &Claimant, is_gone: fn(&Owner) -> bool) -> Held {
-    match claim(store, &den(), me, is_gone).await.expect("claim") {
+    match claim(store, &den(), me, &is_gone).await.expect("claim") {
         Claim::Claimed(held) => *held,
         Claim::HeldBy(owner) => panic!("held by {owner:?}"),
     }
@@ -79,7 +79,7 @@ async fn a_post_begins_empty_and_the_next_owner_goes_on_from_what_was_released()
 async fn a_living_owner_keeps_its_post_and_a_gone_one_is_fenced_and_told_by_whom() {
     let store = MemoryStore::new();
     let mut first = take(&store, &node("a", 1), nobody_is_gone).await;
-    let refused = claim(&store, &den(), &node("b", 1), nobody_is_gone).await;
+    let refused = claim(&store, &den(), &node("b", 1), &nobody_is_gone).await;
     assert_eq!(refused, Ok(Claim::HeldBy(first.owner().clone())));
     let mut heir = take(&store, &node("b", 1), everybody_is_gone).await;
     put(&mut heir, 7);
@@ -102,7 +102,7 @@ async fn a_repeated_claim_is_the_same_one_and_another_of_the_same_life_fences_th
     assert_eq!(second.epoch(), 2);
     assert!(matches!(save(&store, &mut first, Ack::Durable).await, Err(PostError::Fenced { .. })));
     let reborn = Claimant { incarnation: 2, ..node("a", 2) };
-    let held = claim(&store, &den(), &reborn, nobody_is_gone).await;
+    let held = claim(&store, &den(), &reborn, &nobody_is_gone).await;
     assert_eq!(held, Ok(Claim::HeldBy(second.owner().clone())), "another life of the node is another owner");
 }
 
@@ -170,7 +170,7 @@ async fn what_a_newer_program_wrote_is_kept_or_left_alone() {
     let version = store.snapshot()[&den()].version;
     store.replace(&den(), newer.clone(), version, WriteOptions::default()).await.expect("replace");
     assert!(matches!(save(&store, &mut held, Ack::Durable).await, Err(PostError::Fenced { .. })));
-    let claimed = claim(&store, &den(), &node("b", 1), everybody_is_gone).await;
+    let claimed = claim(&store, &den(), &node("b", 1), &everybody_is_gone).await;
     assert!(matches!(claimed, Err(DocumentError::Newer { found: 2, known: 1, .. })));
     assert_eq!(store.snapshot()[&den()].value, newer);
 }
@@ -210,8 +210,8 @@ struct Told {
 async fn live(store: &MemoryStore, told: &Mutex<Told>) -> Result<(), PostError> {
     let tell = |change: &dyn Fn(&mut Told)| change(&mut told.lock().expect("told"));
     let me = node("a", 1);
-    let claimed = match claim(store, &den(), &me, nobody_is_gone).await {
-        Err(_) => claim(store, &den(), &me, nobody_is_gone).await?,
+    let claimed = match claim(store, &den(), &me, &nobody_is_gone).await {
+        Err(_) => claim(store, &den(), &me, &nobody_is_gone).await?,
         Ok(claimed) => claimed,
     };
     let Claim::Claimed(mut held) = claimed else { panic!("nobody else is there") };

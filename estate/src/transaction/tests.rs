@@ -444,11 +444,14 @@ async fn a_driver_whose_memory_expired_while_its_clock_stood_still_does_not_begi
 struct Unheard(MemoryStore);
 
 #[async_trait]
-impl Owners for Unheard {
+impl Gone for Unheard {
     async fn is_gone(&self, _owner: &Owner) -> bool {
         false
     }
+}
 
+#[async_trait]
+impl Owners for Unheard {
     async fn take(&self, _owner: &Owner, step: &Step) -> Result<Stepped, TransactionError> {
         let mut jar = raw(&self.0, &step.key).expect("there");
         if take(&Jars, &mut jar, step) == Stepped::Taken {
@@ -481,11 +484,14 @@ async fn nobody_is_told_that_nothing_happened_when_an_owners_answer_was_lost() {
 struct Content;
 
 #[async_trait]
-impl Owners for Content {
+impl Gone for Content {
     async fn is_gone(&self, _owner: &Owner) -> bool {
         false
     }
+}
 
+#[async_trait]
+impl Owners for Content {
     async fn take(&self, _owner: &Owner, _step: &Step) -> Result<Stepped, TransactionError> {
         Ok(Stepped::Already)
     }

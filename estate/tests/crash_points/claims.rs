@@ -50,7 +50,7 @@ struct Plan {
 /// Claims, adds to the list of saves, and lets go if that is planned.
 async fn own(store: Arc<dyn Store>, node: &'static str, plan: Plan) -> Told {
     let me = Claimant { node: node.to_owned(), incarnation: 1, claim: 1 };
-    let mut owned = match claim(&*store, ID, &me, &Seating::AsItIs, |_| plan.everybody_is_gone).await {
+    let mut owned = match claim(&*store, ID, &me, &Seating::AsItIs, &|_: &Owner| plan.everybody_is_gone).await {
         Ok(Claim::Claimed(owned)) => *owned,
         Ok(Claim::HeldBy(owner)) => return Told::HeldBy(owner),
         Ok(Claim::Missing | Claim::Unseated(_)) => unreachable!("the setup made it, and nobody asks for its seat"),
@@ -169,7 +169,7 @@ fn owners_that_let_go_leave_the_player_to_the_next() {
 fn a_claim_asked_for_twice_at_once_is_one_claim() {
     let drive = async |store: Arc<dyn Store>| {
         let me = Claimant { node: "a".to_owned(), incarnation: 1, claim: 1 };
-        claim(&*store, ID, &me, &Seating::AsItIs, |_| false).await
+        claim(&*store, ID, &me, &Seating::AsItIs, &|_: &Owner| false).await
     };
     let scenario = Scenario::new("the same claim twice")
         .setup(async |store| drop(create(&*store, ID, "ann", "Ann", &BIRTH).await.expect("create")))

@@ -14,7 +14,8 @@ use estate::player::{self, Birth, Claim, Claimant, Owner, PlayerDocument, Player
 use estate::schedules::{Bounds, End, Scenario, explore};
 use estate::store::{Outcome, Store, Stored};
 use estate::transaction::{
-    Kinds, NoOwners, OperationId, Owners, PATIENCE, REMEMBERED, Request, Step, Stepped, TransactionError, Transactions,
+    Gone, Kinds, NoOwners, OperationId, Owners, PATIENCE, REMEMBERED, Request, Step, Stepped, TransactionError,
+    Transactions,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
@@ -400,11 +401,14 @@ impl Drop for Up {
 }
 
 #[async_trait]
-impl Owners for Home {
+impl Gone for Home {
     async fn is_gone(&self, _owner: &Owner) -> bool {
         self.heard.lock().expect("whole").is_none_or(|heard| heard.elapsed() > LEASE)
     }
+}
 
+#[async_trait]
+impl Owners for Home {
     async fn take(&self, _owner: &Owner, step: &Step) -> Result<Stepped, TransactionError> {
         let busy = || TransactionError::Busy(step.key.clone());
         let (answer, answered) = oneshot::channel();
@@ -423,7 +427,7 @@ async fn at_home(store: Arc<dyn Store>, home: Arc<Home>, op: u128, legs: &[Leg],
     *home.door.lock().expect("whole") = Some(door);
     let node = Transactions::new(store.clone(), goods::kinds(Kinds::default()), home.clone(), 1);
     let me = Claimant { node: "home".to_owned(), incarnation: 1, claim: 1 };
-    let mut claimed = match player::claim(&*store, ANN, &me, &player::Seating::AsItIs, |_| true).await {
+    let mut claimed = match player::claim(&*store, ANN, &me, &player::Seating::AsItIs, &|_: &Owner| true).await {
         Ok(Claim::Claimed(claimed)) => *claimed,
         Ok(_) => unreachable!("everybody else is gone"),
         Err(error) => return Err(error.into()),

@@ -51,7 +51,7 @@ fn den() -> String {
 /// Claims, writes into the book, and lets go if that is planned.
 async fn look_after(store: Arc<dyn Store>, node: &'static str, plan: Plan) -> Told {
     let me = Claimant { node: node.to_owned(), incarnation: 1, claim: 1 };
-    let mut held = match claim(&*store, &den(), &me, |_| plan.everybody_is_gone).await {
+    let mut held = match claim(&*store, &den(), &me, &|_: &Owner| plan.everybody_is_gone).await {
         Ok(Claim::Claimed(held)) => *held,
         Ok(Claim::HeldBy(owner)) => return Told::HeldBy(owner),
         Err(error) => return Told::Failed(error),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use cartographer::geometry::{Epoch, ObjectId};
 use estate::goods::promise::{self, What};
 use estate::goods::{Goods, GoodsEffect, Place};
-use estate::post::{self, Claim, Held};
+use estate::post::{self, Claim, Gone, Held, Owner};
 use estate::transaction::{OperationId, Request, TransactionError, Transactions};
 use mesh::{CallError, CallRefusal, NodeId};
 use sha2::{Digest, Sha256};
@@ -195,7 +195,7 @@ impl Flows {
         let now = self.shared.mesh.now_ms();
         let room = Room::open(ask.battle, (ask.island, ask.place), opener, target, now);
         let room = room.map_err(|refused| CallRefusal::new(refused.code(), refused.to_string()))?;
-        let held = self.claim(ask.battle, |_| false).await?;
+        let held = self.claim(ask.battle, &nobody_is_gone).await?;
         if !held.state.is_empty() {
             let over = CallRefusal::new(codes::MISSING, "there was a battle of this number already");
             self.put_down(ask.battle, held).await;
@@ -231,13 +231,15 @@ impl Flows {
         let found = post::find(&**self.shared.estate.store(), &key(number)).await.map_err(unread)?;
         // Looked at before it is claimed, so that asking for battles that never were leaves nothing behind.
         let found = found.ok_or_else(missing)?;
-        let living = self.shared.owners.living().await;
         if room_of(&found.state).is_none() {
             // One that lives and has not saved anything yet is about to.
-            let begins = found.owner.is_some_and(|owner| !living.is_gone(&owner));
+            let begins = match &found.owner {
+                Some(owner) => !self.shared.owners.is_gone(owner).await,
+                None => false,
+            };
             return Err(if begins { CallRefusal::new(codes::BUSY, "the battle is just beginning") } else { missing() });
         }
-        let mut held = self.claim(number, |owner| living.is_gone(owner)).await?;
+        let mut held = self.claim(number, &*self.shared.owners).await?;
         let Some(room) = room_of(&held.state) else {
             self.put_down(number, held).await;
             return Err(missing());
@@ -297,13 +299,9 @@ impl Flows {
         tracing::warn!(battle = number, "no colosseum takes a battle: its fighters' owners ask for it");
     }
 
-    async fn claim(
-        &self,
-        number: u64,
-        is_gone: impl Fn(&post::Owner) -> bool + Send + Sync,
-    ) -> Result<Box<Held>, CallRefusal> {
+    async fn claim(&self, number: u64, gone: &dyn Gone) -> Result<Box<Held>, CallRefusal> {
         let claimant = self.shared.claimant();
-        match post::claim(&**self.shared.estate.store(), &key(number), &claimant, is_gone).await {
+        match post::claim(&**self.shared.estate.store(), &key(number), &claimant, gone).await {
             Ok(Claim::Claimed(held)) => Ok(held),
             Ok(Claim::HeldBy(owner)) => Err(CallRefusal::new(ELSEWHERE, owner.node)),
             Err(error) => Err(CallRefusal::new(codes::UNAVAILABLE, error.to_string())),
@@ -532,4 +530,9 @@ fn tell(shared: &Shared, battle: u64, spoil: &Spoil) {
     }
     let note = Note { players: vec![spoil.player], code: "loot".to_owned(), text: text.join(", "), number: battle };
     shared.mesh.send(&spoil.node, &PEOPLE_NOTE, pack(&note));
+}
+
+/// A battle that is new has had no colosseum yet.
+fn nobody_is_gone(_: &Owner) -> bool {
+    false
 }

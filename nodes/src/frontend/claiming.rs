@@ -4,11 +4,10 @@
 //! lets them go or its record is gone, at most as long as its lease lasts and [`SLACK`] more. All who wait share their looks
 //! into the directory, and few claim at once. What decides is the compare-and-swap of the claim, NEVER how long it took.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cartographer::geometry::{Epoch, ObjectId};
-use estate::player::{self, Claim, Claimant, Claimed, Owner, Seat, Seating};
+use estate::player::{self, Claim, Claimant, Claimed, Gone, Owner, Seat, Seating};
 use estate::store::Outcome;
 use mesh::{CallError, NodeId, PeerState};
 use tokio::time::{Instant, sleep};
@@ -73,14 +72,12 @@ impl Sessions {
         let me = Claimant { claim: shared.random(), ..shared.claimant.clone() };
         let seating = self.seating(arriving);
         let until = Instant::now() + shared.lease_ttl + SLACK;
-        let mut gone: BTreeSet<(String, u64)> = BTreeSet::new();
         let (mut glance, mut yielded) = (None, Yielded::default());
         let (mut failures, mut in_doubt, mut yields) = (0, false, 0);
         let why = loop {
-            let is_gone = |owner: &Owner| gone.contains(&(owner.node.clone(), owner.incarnation));
             // The semaphore is never closed.
             let permit = shared.claims.acquire().await.ok();
-            let claim = player::claim(shared.store(), id.0, &me, &seating, is_gone).await;
+            let claim = player::claim(shared.store(), id.0, &me, &seating, &*shared.owners).await;
             drop(permit);
             match claim {
                 Ok(Claim::Claimed(claimed)) => {
@@ -101,10 +98,7 @@ impl Sessions {
                             break format!("{} does not release this player", owner.node);
                         }
                     }
-                    Waited::Gone => {
-                        glance = shared.glances.at(id, Epoch(owner.epoch)).await;
-                        gone.insert((owner.node, owner.incarnation));
-                    }
+                    Waited::Gone => glance = shared.glances.at(id, Epoch(owner.epoch)).await,
                     Waited::Nothing(why) if Instant::now() >= until => break why,
                     Waited::Nothing(_) => {}
                 },
@@ -178,7 +172,7 @@ impl Sessions {
         let mut asked = false;
         loop {
             if !shared.owners.is_seen(owner) {
-                if estate::transaction::Owners::is_gone(&*shared.owners, owner).await {
+                if shared.owners.is_gone(owner).await {
                     return Ok(Waited::Gone);
                 }
             } else if !asked && let Some(node) = self.up(owner) {

@@ -252,7 +252,7 @@ async fn keep(
             // An error means that the world dropped the player without a word: it never came in.
             leaving = &mut leaving => break leaving.ok(),
             () = sleep_until(again), if unsure.is_some() => {
-                match check(store, &claimed).await {
+                match confirm(store, &mut claimed).await {
                     Some(true) => {
                         unsure = None;
                         sure(&world, &claimed).await;
@@ -350,10 +350,12 @@ fn count(shared: &Shared, saved: &Result<(), PlayerError>, well: &str) {
     shared.metrics.saves.with_label_values(&[outcome]).inc();
 }
 
-/// Whether the document is ours; none if that cannot be found out now.
-async fn check(store: &dyn Store, claimed: &Claimed) -> Option<bool> {
-    match player::find(store, claimed.document.id).await {
-        Ok(kept) => Some(kept.is_some_and(|kept| kept.document.owner.as_ref() == Some(claimed.owner()))),
+/// Whether the document is ours; none if that cannot be found out now. A write, not a look: a claim that was decided while this
+/// node was thought dead, and has not landed yet, never will.
+async fn confirm(store: &dyn Store, claimed: &mut Claimed) -> Option<bool> {
+    match player::save(store, claimed, Ack::Early).await {
+        Ok(()) => Some(true),
+        Err(PlayerError::Fenced { .. }) => Some(false),
         Err(_) => None,
     }
 }

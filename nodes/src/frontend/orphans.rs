@@ -9,8 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cartographer::geometry::ObjectId;
-use estate::player::{self, Claim, Claimant, Seat, Seating};
-use estate::transaction::Owners;
+use estate::player::{self, Claim, Claimant, Owner, Seat, Seating};
 use mesh::{CallRefusal, NodeId};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -117,7 +116,7 @@ impl Sessions {
             return Some(false);
         }
         let me = Claimant { claim: shared.random(), ..shared.claimant.clone() };
-        match player::claim(shared.store(), player.0, &me, &Seating::AsItIs, |_| false).await.ok()? {
+        match player::claim(shared.store(), player.0, &me, &Seating::AsItIs, &|_: &Owner| false).await.ok()? {
             Claim::Claimed(claimed) => {
                 tracing::info!(player = player.0, "a player that was claimed without anybody's knowing is released");
                 // A keeper that is dropped releases, however long that takes.
@@ -137,13 +136,7 @@ impl Sessions {
         }
         let back = Seating::Back { session: Seat::name(session.0), turn: None, now_s: 0 };
         let me = Claimant { claim: shared.random(), ..shared.claimant.clone() };
-        let mut claim = player::claim(shared.store(), player.0, &me, &back, |_| false).await;
-        if let Ok(Claim::HeldBy(dead)) = claim.clone()
-            && Owners::is_gone(&*shared.owners, &dead).await
-        {
-            claim = player::claim(shared.store(), player.0, &me, &back, |owner| *owner == dead).await;
-        }
-        match claim {
+        match player::claim(shared.store(), player.0, &me, &back, &*shared.owners).await {
             Ok(Claim::Claimed(mut claimed)) => {
                 claimed.document.seat.clear();
                 drop(Keeper::start(shared.clone(), self.world.clone(), *claimed));

@@ -317,6 +317,8 @@ pub struct Players {
     shards: Shards,
     /// Cells that clients asked for again since the last tick; each comes once, however often it was asked for.
     asked: BTreeSet<(ClientId, Cell)>,
+    /// What commands that came since the last tick are answered when this one has been published.
+    decided: Vec<(ClientId, ObjectId, u32, protocol::Outcome)>,
     clocks: Vec<protocol::Clock>,
     ticks: u64,
     pub(super) lease_held: bool,
@@ -357,6 +359,7 @@ impl Players {
             saves_due: 0,
             shards,
             asked: BTreeSet::new(),
+            decided: Vec::new(),
             clocks: Vec::new(),
             ticks: 0,
             lease_held: true,
@@ -507,6 +510,7 @@ impl Rules for Players {
 
     fn ticked(&mut self, world: &mut GameWorld, now: u64, out: &TickOutput, frames: Vec<CellFrame>) {
         self.ticks += 1;
+        self.tell_decided(world);
         while let Some(&(due, id)) = self.lingering.front()
             && due <= now
         {

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use cartographer::terrain::Terrain;
 use estate::document::DocumentError;
 use estate::land::ending;
-use estate::post::{self, PostDocument};
+use estate::post::{self, Gone, PostDocument};
 use estate::store::{Store, StoreError, WriteOptions};
 use estate::transaction::{TransactionError, Transactions};
 
 use crate::game::grounds::Terrains;
-use crate::owners::{Living, MeshOwners};
+use crate::owners::MeshOwners;
 
 /// Why an island could not be cleared.
 #[derive(Debug, thiserror::Error)]
@@ -61,16 +61,17 @@ pub async fn clear(
         return Err(ClearError::Left { count: cleared.left, why });
     }
     let store = &**estate.store();
-    let living = owners.living().await;
     for index in 0..terrain.habitats().len() {
-        clear_post(store, &living, &post::key("habitat", &format!("{}.{index}", terrain.id()))).await?;
+        clear_post(store, owners, &post::key("habitat", &format!("{}.{index}", terrain.id()))).await?;
     }
     Ok(())
 }
 
-async fn clear_post(store: &dyn Store, living: &Living, key: &str) -> Result<(), ClearError> {
+async fn clear_post(store: &dyn Store, owners: &MeshOwners, key: &str) -> Result<(), ClearError> {
     let Some(kept) = estate::document::peek::<PostDocument>(store, key).await? else { return Ok(()) };
-    if let Some(owner) = kept.document.owner.filter(|owner| !living.is_gone(owner)) {
+    if let Some(owner) = kept.document.owner
+        && !owners.is_gone(&owner).await
+    {
         return Err(ClearError::Held { key: key.to_owned(), node: owner.node });
     }
     match store.remove(key, kept.version, WriteOptions::default()).await {

@@ -8,8 +8,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use cartographer::geometry::ObjectId;
-use estate::post::{self, Claim, Claimant, Held, PostError};
+use estate::post::{self, Claim, Claimant, Gone, Held, Owner, PostError};
 use estate::store::{Ack, Store};
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
@@ -20,6 +21,7 @@ use super::{Claimed, NotClaimed, Shared, ZooInput};
 use crate::game::animal::AnimalId;
 use crate::last_seen;
 use crate::methods::moving::Seen;
+use crate::owners::MeshOwners;
 use crate::world_loop::WorldHandle;
 
 /// Orders that wait for one keeper, at most. A save that finds the queue full is left out: the next one is newer.
@@ -149,6 +151,16 @@ async fn give_up<F: Future<Output = ()>>(
     }
 }
 
+/// Who says of which zoos a habitat can be inherited.
+struct Heirs<'a>(&'a MeshOwners);
+
+#[async_trait]
+impl Gone for Heirs<'_> {
+    async fn is_gone(&self, owner: &Owner) -> bool {
+        planted::is("habitat_woken_twice") || self.0.is_gone(owner).await
+    }
+}
+
 /// Claims the post; with what others last saw of its animals, if its owner is gone or has handed it on: else nothing that is
 /// seen of them can be newer than what was saved.
 async fn claim(shared: &Shared, id: HabitatId, handed: bool) -> Result<(Held, Option<Vec<Seen>>), NotClaimed> {
@@ -156,18 +168,16 @@ async fn claim(shared: &Shared, id: HabitatId, handed: bool) -> Result<(Held, Op
     let claim = shared.next_claim();
     let claimant = Claimant { node: me.node.to_string(), incarnation: me.incarnation.0, claim };
     let (store, key) = (&**shared.estate.store(), post::key("habitat", &id.to_string()));
-    let living = shared.owners.living().await;
     let failed = |error: estate::document::DocumentError| {
         tracing::warn!(habitat = %id, %error, "could not claim a habitat; it is tried again");
         NotClaimed::Failed
     };
     let orphan = post::find(store, &key).await.map_err(failed)?.is_some_and(|post| post.owner.is_some());
-    let is_gone = |owner: &post::Owner| living.is_gone(owner) || planted::is("habitat_woken_twice");
-    let held = match post::claim(store, &key, &claimant, is_gone).await.map_err(failed)? {
+    let held = match post::claim(store, &key, &claimant, &Heirs(&shared.owners)).await.map_err(failed)? {
         Claim::Claimed(held) => *held,
         Claim::HeldBy(owner) => {
             tracing::debug!(habitat = %id, owner = owner.node, "another zoo looks after the habitat");
-            return Err(if living.is_known() { NotClaimed::Held } else { NotClaimed::Failed });
+            return Err(if shared.owners.is_seen(&owner) { NotClaimed::Held } else { NotClaimed::Failed });
         }
     };
     let mut seen = None;
@@ -217,7 +227,7 @@ mod tests {
         let server = MemoryStore::new();
         let (store, key) = (server.client(), post::key("habitat", "1.0"));
         let claimant = |node: &str| Claimant { node: node.to_owned(), incarnation: 1, claim: 1 };
-        let claimed = post::claim(&store, &key, &claimant("zoo-1"), |_| false).await.expect("claimed");
+        let claimed = post::claim(&store, &key, &claimant("zoo-1"), &|_: &Owner| false).await.expect("claimed");
         let Claim::Claimed(mut held) = claimed else { panic!("not claimed") };
         for call in 0..500 {
             store.faults().at(call, Fault::Refuse);
@@ -228,13 +238,13 @@ mod tests {
         give_up(&store, &mut held, id, |given_up| {
             told = !given_up;
             async {
-                let tried = post::claim(&other, &key, &claimant("zoo-2"), |_| false).await.expect("asked");
+                let tried = post::claim(&other, &key, &claimant("zoo-2"), &|_: &Owner| false).await.expect("asked");
                 assert!(matches!(tried, Claim::HeldBy(_)), "the store was out of reach: {tried:?}");
             }
         })
         .await;
         assert!(told, "the zoo goes on meanwhile");
-        let claimed = post::claim(&other, &key, &claimant("zoo-2"), |_| false).await.expect("asked");
+        let claimed = post::claim(&other, &key, &claimant("zoo-2"), &|_: &Owner| false).await.expect("asked");
         assert!(matches!(claimed, Claim::Claimed(_)), "{claimed:?}");
     }
 }

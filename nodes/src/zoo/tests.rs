@@ -266,7 +266,8 @@ async fn a_zoo_that_is_fenced_drops_its_animals_and_comes_back_under_a_later_epo
     let (_, epoch, _) = reserve.animals(0).await[0];
     let usurper = Claimant { node: "zoo-9".to_owned(), incarnation: 9, claim: 9 };
     let key = post::key("habitat", &format!("{}.0", reserve.terrain.id().0));
-    let claim = post::claim(&reserve.store.client(), &key, &usurper, |_| true).await.expect("the store answers");
+    let claim =
+        post::claim(&reserve.store.client(), &key, &usurper, &|_: &post::Owner| true).await.expect("the store answers");
     let Claim::Claimed(held) = claim else { panic!("not claimed: {claim:?}") };
     assert_eq!(held.epoch(), post_of(epoch) + 1);
     let of_first = |animals: &[(ObjectId, Epoch, Place)]| animals.first().map(|it| post_of(it.1));
@@ -414,7 +415,7 @@ async fn an_animal_whose_battle_nobody_goes_on_with_is_free_at_last() {
     // A node that lives looks after the battle's document, and does not run the battle.
     let me = reserve.zoos[0].mesh.me();
     let owner = Claimant { node: me.node.to_string(), incarnation: me.incarnation.0, claim: 1_000_000 };
-    post::claim(&reserve.store.client(), "post/battle/5", &owner, |_| false).await.expect("claimed");
+    post::claim(&reserve.store.client(), "post/battle/5", &owner, &|_: &post::Owner| false).await.expect("claimed");
     ask(reserve.role(0), FIGHTER_TAKE.name, &FighterTake { battle: 5, object }).await.expect("taken");
     let tie = move |world: &GameWorld| battle_of(world, object);
     assert_eq!(reserve.look(0, tie).await, Some(5));

@@ -13,7 +13,7 @@ use crate::goods::{self, Goods, Leg, Place, transfer};
 use crate::player::{self, Birth, Claim, Claimant, claim, release};
 use crate::store::memory::{Fault, Faults, MemoryStore, Rates};
 use crate::store::{Store, WriteOptions};
-use crate::transaction::{Intent, Kinds, NoOwners, OperationId, Owners, REMEMBERED, Request};
+use crate::transaction::{Gone, Intent, Kinds, NoOwners, OperationId, Owners, REMEMBERED, Request};
 
 const ANN: u64 = 1;
 const BOB: u64 = 2;
@@ -26,11 +26,14 @@ struct Home {
 }
 
 #[async_trait]
-impl Owners for Home {
+impl Gone for Home {
     async fn is_gone(&self, _owner: &Owner) -> bool {
         self.gone.load(std::sync::atomic::Ordering::Relaxed)
     }
+}
 
+#[async_trait]
+impl Owners for Home {
     async fn take(&self, owner: &Owner, step: &Step) -> Result<Stepped, TransactionError> {
         let mut players = self.players.lock().await;
         let held = players.values_mut().find(|claimed| claimed.owner() == owner && !claimed.over());
@@ -92,7 +95,7 @@ impl World {
     }
 
     async fn claim(&self, node: &str, number: u64) -> Claimed {
-        match claim(&self.store, ANN, &me(node, number), &crate::player::Seating::AsItIs, |_| true)
+        match claim(&self.store, ANN, &me(node, number), &crate::player::Seating::AsItIs, &|_: &Owner| true)
             .await
             .expect("claim")
         {

@@ -26,10 +26,7 @@ impl Players {
                     return self.act(world, now, client, id, seq, *number, act);
                 }
                 let outcome = self.command(world, now, id, &command);
-                if let Outcome::Refused { code, .. } = &outcome {
-                    self.shared.metrics.refusals.with_label_values(&[code]).inc();
-                }
-                self.say(client, &ServerMessage::Answer { seq, outcome });
+                self.decided.push((client, id, seq, outcome));
             }
             Said::Refused(seq, code, text) => {
                 self.shared.metrics.refusals.with_label_values(&[code]).inc();
@@ -52,14 +49,29 @@ impl Players {
         }
     }
 
+    /// Answers what was decided during the tick. What this node has not published as an owner was not granted: if it was frozen
+    /// or has lost its lease meanwhile, others may own the player, and have never seen it go.
+    pub(super) fn tell_decided(&mut self, world: &GameWorld) {
+        for (client, id, seq, mut outcome) in std::mem::take(&mut self.decided) {
+            // Whoever has had its last words meanwhile hears nothing after them.
+            if self.clients.get(&client) != Some(&id) {
+                continue;
+            }
+            if matches!(outcome, Outcome::Ok { .. }) && !self.acts_for(id) {
+                outcome = lapsed(world, id);
+            }
+            if let Outcome::Refused { code, .. } = &outcome {
+                self.shared.metrics.refusals.with_label_values(&[code]).inc();
+            }
+            self.say(client, &ServerMessage::Answer { seq, outcome });
+        }
+    }
+
     pub(super) fn command(&mut self, world: &mut GameWorld, now: u64, id: ObjectId, command: &Command) -> Outcome {
         let truth = world.get(id).map(|real| wire_motion(real.motion()));
         let refused = |code: &str, text: String| Outcome::Refused { code: code.to_owned(), text, motion: truth };
         if !self.acts_for(id) {
-            return refused(
-                codes::UNAVAILABLE,
-                "this frontend has lost its lease for the moment: try again".to_owned(),
-            );
+            return lapsed(world, id);
         }
         match *command {
             Command::Walk { .. } if self.fighting.contains_key(&id) => {
@@ -92,4 +104,11 @@ fn walk_code(refusal: &WalkRefusal) -> &'static str {
         WalkRefusal::Blocked { .. } => codes::BLOCKED,
         _ => codes::UNAVAILABLE,
     }
+}
+
+/// What whoever asks is told while this node may not act as an owner.
+fn lapsed(world: &GameWorld, id: ObjectId) -> Outcome {
+    let motion = world.get(id).map(|real| wire_motion(real.motion()));
+    let text = "this frontend has lost its lease for the moment: try again".to_owned();
+    Outcome::Refused { code: codes::UNAVAILABLE.to_owned(), text, motion }
 }

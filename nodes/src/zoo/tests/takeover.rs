@@ -100,7 +100,7 @@ async fn a_battle_goes_on_with_an_animal_that_was_handed_on_and_late_words_of_it
     // A room that nobody finds: the animal waits for it.
     let me = reserve.zoos[second].mesh.me();
     let owner = Claimant { node: me.node.to_string(), incarnation: me.incarnation.0, claim: 1_000_000 };
-    post::claim(&reserve.store.client(), "post/battle/5", &owner, |_| false).await.expect("claimed");
+    post::claim(&reserve.store.client(), "post/battle/5", &owner, &|_: &post::Owner| false).await.expect("claimed");
     ask(reserve.role(first), FIGHTER_TAKE.name, &FighterTake { battle: 5, object }).await.expect("taken");
     ask(reserve.role(first), FIGHTER_TOLD.name, &FighterTold { battle: 5, object, health: 40 }).await.expect("told");
     reserve.zoos[first].draining.begin();
