@@ -15,6 +15,7 @@ fn a_minute_of_chaos_loses_nothing_doubles_nothing_and_hangs_nobody() {
         only: None,
         folder: folder.clone(),
         verbose: "info".to_owned(),
+        upgrade_from: None,
         loud: false,
     };
     let outcome = run::run(&options, &Stop::default()).unwrap_or_else(|error| {

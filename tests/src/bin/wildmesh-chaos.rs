@@ -35,6 +35,9 @@ struct Args {
     /// What nodes log, as RUST_LOG has it
     #[arg(long, default_value = "info")]
     log: String,
+    /// Start all nodes with this program, and bring them back with the one under test: a deploy with mixed versions
+    #[arg(long, value_name = "PROGRAM")]
+    upgrade_from: Option<PathBuf>,
     /// Keep documents and the directory's data, also of a good run
     #[arg(long)]
     keep: bool,
@@ -63,7 +66,9 @@ fn chaos(args: Args) -> Result<bool> {
         None => tempfile::Builder::new().prefix("wildmesh-chaos-").tempdir()?.keep(),
     };
     let length = Duration::try_from_secs_f64(args.minutes * 60.0).context("--minutes")?;
-    let options = Options { length, bots: args.bots, seed, only: args.only, folder, verbose: args.log, loud: true };
+    let upgrade_from = args.upgrade_from.map(|program| program.canonicalize().context("--upgrade-from")).transpose()?;
+    let Args { bots, only, log: verbose, .. } = args;
+    let options = Options { length, bots, seed, only, folder, verbose, upgrade_from, loud: true };
     let outcome = run::run(&options, &stop).with_context(|| format!("logs are in {}", options.folder.display()))?;
     if outcome.failures.is_empty() && !args.keep {
         for name in ["store", "etcd-0", "etcd-1", "etcd-2"] {

@@ -35,6 +35,8 @@ pub struct Cluster {
     names: Vec<String>,
     folder: PathBuf,
     verbose: String,
+    /// What nodes are started with.
+    program: PathBuf,
 }
 
 /// Keeps the store's writers waiting until it is dropped.
@@ -43,8 +45,9 @@ pub struct Stall {
 }
 
 impl Cluster {
-    /// Starts everything and waits until it is whole. Logs and data go to the folder.
-    pub fn start(folder: &Path, verbose: &str, stop: &Stop) -> Result<Cluster> {
+    /// Starts everything and waits until it is whole. Logs and data go to the folder. Nodes start with the program `first`, and
+    /// come back with the one under test, which is also the first where none is named.
+    pub fn start(folder: &Path, first: Option<&Path>, verbose: &str, stop: &Stop) -> Result<Cluster> {
         std::fs::create_dir_all(folder.join("store")).context("a folder for documents")?;
         let names = plan::names();
         let mut cluster = Cluster {
@@ -54,6 +57,7 @@ impl Cluster {
             names,
             folder: folder.to_owned(),
             verbose: verbose.to_owned(),
+            program: first.map_or_else(binary, Path::to_owned),
         };
         for member in 0..MEMBERS {
             cluster.start_member(member);
@@ -62,6 +66,7 @@ impl Cluster {
             cluster.start_node(node);
         }
         cluster.until_whole(stop)?;
+        cluster.program = binary();
         Ok(cluster)
     }
 
@@ -123,7 +128,7 @@ impl Cluster {
         let host = self.net.host(self.node_host(node)).clone();
         let (role, name, address) = (plan::role(node), self.names[node].clone(), host.address.to_string());
         let (etcd, lease) = (self.etcd_urls(), LEASE_S.to_string());
-        let (store, program) = (self.store(), binary().display().to_string());
+        let (store, program) = (self.store(), self.program.display().to_string());
         let listen = format!("{address}:{}", if role == "gateway" { 8080 } else { 7400 });
         let rust_log = format!("RUST_LOG={}", self.verbose);
         let mut words = vec!["env", &rust_log, &program, "node", "--role", role, "--name", &name, "--etcd", &etcd];

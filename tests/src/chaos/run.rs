@@ -47,6 +47,8 @@ pub struct Options {
     pub folder: PathBuf,
     /// What nodes log, as RUST_LOG has it.
     pub verbose: String,
+    /// The program that all nodes start with, if it is another than what they come back as: a deploy of mixed versions.
+    pub upgrade_from: Option<PathBuf>,
     /// Prints what happens.
     pub loud: bool,
 }
@@ -122,7 +124,7 @@ pub fn run(options: &Options, stop: &Stop) -> Result<Outcome> {
         options,
         &format!("seed {}: {} faults planned; logs in {}", options.seed, planned.len(), options.folder.display()),
     );
-    let cluster = Cluster::start(&options.folder, &options.verbose, stop)?;
+    let cluster = Cluster::start(&options.folder, options.upgrade_from.as_deref(), &options.verbose, stop)?;
     say(options, "the mesh is whole");
     let bots = start_bots(&cluster, options)?;
     let hit = vec![Instant::now(); plan::names().len()];
