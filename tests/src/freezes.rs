@@ -1,7 +1,7 @@
 //! Owners that are frozen beyond their lease and thawed, one after the other, with players on them: are there ever two?
 //!
 //! A cluster of real processes with a lease of two seconds. In turn a frontend, a zoo and a colosseum is stopped (SIGSTOP), the
-//! others take over, it goes on (SIGCONT). Both sides are watched: what the processes *publish*, by a gateway's map feed and by
+//! others take over, it goes on (SIGCONT); not amid a write, which would hold up every other writer of the embedded store. Both sides are watched: what the processes *publish*, by a gateway's map feed and by
 //! the clients of both frontends ([`sight`]); what they *write*, by the owners that documents name ([`history`]); what they
 //! *answer*, by players who keep their own account and stay connected to the frozen one while they play on elsewhere
 //! ([`witness`]). Nothing here looks into the nodes.
@@ -36,6 +36,9 @@ const WITNESSES: usize = 8;
 
 /// Players who settle, so that there are animals and battles to own.
 const SETTLERS: usize = 24;
+
+/// How long to wait for an owner of anything, before one of nothing is frozen.
+const BEGINS_WITHIN: Duration = Duration::from_secs(20);
 
 /// What witnesses live on.
 const FOOD: &str = "stew";
@@ -161,7 +164,9 @@ impl Freezer<'_> {
         let process = self.cluster.nodes[victim].as_ref().expect("it runs");
         let name = process.name.clone();
         let owned = self.historian.owned_by(&name);
-        process.signal("STOP");
+        if process.freeze(&self.cluster.folder().join("store")).is_none() {
+            return self.outcome.violations.push(format!("{name} never stood still between two writes"));
+        }
         let was = self.watchers.ask(&Order::Frozen(name.clone()));
         debug_assert!(matches!(was, Said::Playing));
         wait_for(&format!("{name} to leave the directory"), || {
@@ -195,8 +200,16 @@ impl Freezer<'_> {
             return of_role.into_iter().max_by_key(|i| places.get(&name(*i)).copied().unwrap_or(0));
         }
         let first = of_role[turn / TURNS.len() % of_role.len()];
-        let rest = of_role.iter().copied().filter(|i| *i != first);
-        std::iter::once(first).chain(rest).find(|i| owned(i) > 0).or(Some(first))
+        // Battles come and go: one that goes on is waited for.
+        let deadline = Instant::now() + BEGINS_WITHIN;
+        loop {
+            let rest = of_role.iter().copied().filter(|i| *i != first);
+            let found = std::iter::once(first).chain(rest).find(|i| owned(i) > 0);
+            if found.is_some() || Instant::now() >= deadline {
+                return found.or(Some(first));
+            }
+            std::thread::sleep(history::EVERY);
+        }
     }
 
     /// How many of these documents others have taken. Waits for one at least, where somebody surely wants them.

@@ -15,6 +15,9 @@ use tempfile::TempDir;
 
 use crate::net::{Host, Net};
 
+/// How long to look for a moment between two writes.
+const FREEZES_WITHIN: Duration = Duration::from_secs(20);
+
 /// Runs a program until the pipe to its standard input closes. Tells the program's pid first, on standard error.
 const KEEPER: &str =
     r#""$@" >>"$WM_LOG" 2>&1 </dev/null & pid=$!; echo $pid >&2; read -r _; kill -9 $pid 2>/dev/null; wait"#;
@@ -61,6 +64,43 @@ impl Process {
     pub fn signal(&self, signal: &str) {
         let status = Command::new("kill").args(["-s", signal, &self.pid.to_string()]).status();
         assert!(status.is_ok_and(|s| s.success()), "could not send {signal} to {}", self.name);
+    }
+
+    /// Stops it (SIGSTOP) at a moment at which it holds no lock of the embedded store in this folder: else all other writers of the
+    /// folder would wait for it, which is the store's bound and not what a freeze is to show. `None` if that did not come about.
+    pub fn freeze(&self, store: &Path) -> Option<()> {
+        let deadline = Instant::now() + FREEZES_WITHIN;
+        while Instant::now() < deadline {
+            self.signal("STOP");
+            wait_for(&format!("{} to stand still", self.name), || self.stands_still().then_some(()));
+            if !self.holds_locks(store) {
+                return Some(());
+            }
+            self.signal("CONT");
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        None
+    }
+
+    fn stands_still(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten().flatten();
+        let mut stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+        stats.all(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
+    }
+
+    /// Whether the kernel says that it has a file of this folder locked alone.
+    fn holds_locks(&self, folder: &Path) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let inodes: Vec<u64> = files.filter_map(|file| file.metadata().ok()).map(|file| file.ino()).collect();
+        let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+        // `1: FLOCK  ADVISORY  WRITE 1199 fe:00:5890866 0 EOF`; whoever waits has an arrow behind its number.
+        locks.lines().any(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [_, "FLOCK", _, "WRITE", pid, file, ..] = words[..] else { return false };
+            let inode = file.rsplit(':').next().and_then(|inode| inode.parse().ok());
+            pid.parse() == Ok(self.pid) && inode.is_some_and(|inode: u64| inodes.contains(&inode))
+        })
     }
 
     /// True while it runs.
