@@ -296,23 +296,29 @@ async fn a_colosseum_that_slept_and_kept_its_battle_goes_on_with_it() {
 
 #[tokio::test(start_paused = true)]
 async fn however_many_ask_for_a_lost_battle_there_is_one_room() {
-    let scene = Scene::new(3).await;
-    let (front, zoo) = (&scene.front, &scene.zoo);
-    zoo.has(BOAR, 1, |boar| (boar.harm, boar.toughness) = (1, 1_000));
-    let [dies, one, two] = &scene.arenas[..] else { panic!("three") };
-    scene.begin(8).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    dies.tasks.stop();
-    until("somebody has it", async || {
-        let asked = tokio::join!(front.resume(one, 8), zoo.resume(one, 8), front.resume(two, 8), zoo.resume(two, 8));
-        let known = ["elsewhere".to_owned(), "busy".to_owned()];
-        let answers = [asked.0, asked.1, asked.2, asked.3];
-        assert!(answers.iter().all(|it| it.as_ref().err().is_none_or(|code| known.contains(code))), "{answers:?}");
-        let rooms = [one.shown(8).await.is_some(), two.shown(8).await.is_some()];
-        assert_ne!(rooms, [true; 2], "two rooms");
-        rooms != [false; 2] && answers.iter().any(Result::is_ok)
-    })
-    .await;
+    // It dies at several moments between two looks at the directory.
+    for moment_ms in [0, 30, 90, 150] {
+        let scene = Scene::new(3).await;
+        let (front, zoo) = (&scene.front, &scene.zoo);
+        zoo.has(BOAR, 1, |boar| (boar.harm, boar.toughness) = (1, 1_000));
+        let [dies, one, two] = &scene.arenas[..] else { panic!("three") };
+        scene.begin(8).await;
+        tokio::time::sleep(Duration::from_millis(200 + moment_ms)).await;
+        dies.tasks.stop();
+        until("somebody has it", async || {
+            let asked =
+                tokio::join!(front.resume(one, 8), zoo.resume(one, 8), front.resume(two, 8), zoo.resume(two, 8));
+            let known = ["elsewhere".to_owned(), "busy".to_owned()];
+            let answers = [asked.0, asked.1, asked.2, asked.3];
+            assert!(answers.iter().all(|it| it.as_ref().err().is_none_or(|code| known.contains(code))), "{answers:?}");
+            let rooms = [one.shown(8).await.is_some(), two.shown(8).await.is_some()];
+            assert_ne!(rooms, [true; 2], "two rooms");
+            // Who asked at the same place got the same answer.
+            assert_eq!((answers[0].is_ok(), answers[2].is_ok()), (answers[1].is_ok(), answers[3].is_ok()));
+            rooms != [false; 2] && answers.iter().any(Result::is_ok)
+        })
+        .await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
