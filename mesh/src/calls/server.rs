@@ -112,11 +112,8 @@ impl Server {
         };
         let waiter = Waiter { from: call.from.clone(), incarnation: call.incarnation, id: call.id };
         // A refused operation is forgotten, the requests that were told so are not: one that arrives again is no new question.
-        if let Some(Known::Finished(result)) = self.known.get(&Key::Request(call.incarnation, call.id)) {
-            self.counts.repeats += 1;
-            return Verdict::Answer(result.clone());
-        }
-        match self.known.get(&key).filter(|_| !planted::is("calls_not_deduplicated")) {
+        let told = self.known.get(&Key::Request(call.incarnation, call.id));
+        match told.or_else(|| self.known.get(&key)).filter(|_| !planted::is("calls_not_deduplicated")) {
             Some(Known::Finished(result)) => {
                 self.counts.repeats += 1;
                 Verdict::Answer(result.clone())

@@ -15,7 +15,7 @@ use estate::player::{self, Birth};
 use estate::store::memory::MemoryStore;
 use mesh::tasks::Tasks;
 use nodes::frontend::connection::Gate;
-use nodes::frontend::players::FrontInput;
+use nodes::frontend::players::{FrontInput, Said};
 use nodes::frontend::sessions::Sessions;
 use nodes::frontend::shard::ClientId;
 use nodes::protocol::frames::is_frame;
@@ -84,6 +84,8 @@ pub struct Person {
     pub session: Uuid,
     /// False for one of a crowd, who does not look at what is in sight.
     pub looks: bool,
+    /// False for one whose answers to pings are lost.
+    pub echoes: bool,
     line: Option<Line>,
     frontend: String,
     doors: Doors,
@@ -123,6 +125,7 @@ impl Person {
             seen: Seen::default(),
             session: Uuid::nil(),
             looks: true,
+            echoes: true,
             line: None,
             frontend: String::new(),
             doors,
@@ -152,6 +155,9 @@ impl Person {
             }
         }
         assert!(self.seen.malformed.is_empty(), "{} was sent nonsense: {:?}", self.name, self.seen.malformed);
+        if line.pipe.pinged() && self.echoes {
+            line.say(FrontInput::Said(line.id, Said::Echo));
+        }
         if gap {
             let cells = self.seen.sight.waiting();
             self.send(&ClientMessage::Ask { cells });

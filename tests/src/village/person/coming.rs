@@ -140,6 +140,26 @@ impl Person {
         self.connect(frontend, sessions, process, token).await
     }
 
+    /// Shows a token at a frontend that lets its owner in, whose welcome never comes; the other end of that connection. If it
+    /// `ends` the frontend hears of that, else it believes that somebody is there.
+    ///
+    /// # Panics
+    /// If it is not let in.
+    pub async fn is_welcomed_in_vain(&mut self, frontend: &str, token: &str, ends: bool) -> Arc<Pipe> {
+        let door = self.doors.lock().unwrap_or_else(PoisonError::into_inner).get(frontend).cloned();
+        let (sessions, process) = door.unwrap_or_else(|| panic!("{frontend} does not run"));
+        let pipe = Arc::new(Pipe::default());
+        let sink = pipe.clone();
+        let entering = sessions.hello(PROTOCOL, token, HelloKind::of(token), move || sink);
+        let entered = within(&process, ANSWER_MS, entering).await;
+        let id = entered.unwrap_or_else(|| panic!("{frontend} does not answer {}", self.name));
+        let id = id.unwrap_or_else(|e| panic!("{} is not let in at {frontend}: {e:?}", self.name));
+        if ends {
+            sessions.try_role(FrontInput::Detach(id));
+        }
+        pipe
+    }
+
     /// The token of the last welcome.
     pub fn token(&self) -> String {
         self.seen.welcome.as_ref().map(|welcome| welcome.resume_token.clone()).unwrap_or_default()
