@@ -85,16 +85,18 @@ impl Transactions {
         }
         let arbiter = request.arbiter.clone().unwrap_or_else(|| transfer_key(request.op));
         let digest = request.asked.unwrap_or_else(|| digest(&request.parts));
-        if !arbiter::is_transfer(&arbiter)
-            && let Err(error) = self.sweep(&arbiter).await
-        {
-            tracing::debug!(arbiter, %error, "a ledger could not be swept");
+        let mut swept = None;
+        if !arbiter::is_transfer(&arbiter) {
+            match self.sweep_held(&arbiter).await {
+                Ok((_, held)) => swept = held,
+                Err(error) => tracing::debug!(arbiter, %error, "a ledger could not be swept"),
+            }
         }
         let mut pauses = Pauses::new(self.token());
         loop {
             let intent = Intent { arbiter: arbiter.clone(), op: request.op, token: self.token() };
             let entry = Entry { token: intent.token, state: State::Pending, digest, parts: request.parts.clone() };
-            let held = match arbiter::begin(&*self.store, &arbiter, request.op, &entry).await? {
+            let held = match arbiter::begin(&*self.store, &arbiter, request.op, &entry, swept.take()).await? {
                 Begun::Mine(held) => held,
                 Begun::Done => return Ok(()),
                 Begun::Misused => {
@@ -118,6 +120,7 @@ impl Transactions {
                     continue;
                 }
             };
+            let _driven = self.known.drive(request.op);
             let marked = match self.mark_all(&intent, &request.parts, started).await {
                 Ok(marked) => marked,
                 Err(error) => {
@@ -139,6 +142,12 @@ impl Transactions {
                 return self.unless_happened(&arbiter, request.op, busy).await;
             }
         }
+    }
+
+    /// True while an attempt of this node at the operation stands in its arbiter, where others see how far it has come and
+    /// may abort it. What is not driven they cannot know of: a caller that is not sure that it is still wanted MUST NOT go on.
+    pub fn drives(&self, op: OperationId) -> bool {
+        self.known.is_driven(op)
     }
 
     /// An answer that nothing has happened, unless another driver of the same operation has made it happen: one that was
