@@ -253,7 +253,11 @@ mod tests {
         assert_eq!(server.finished(1, &no()).len(), 2);
         assert_eq!(server.arrived(&call(&one, 1, Lane::Commit, Some(9))), Verdict::Answer(no()));
         assert_eq!(server.arrived(&other(1)), Verdict::Answer(no()));
-        assert_eq!(server.arrived(&call(&one, 2, Lane::Commit, Some(9))), Verdict::Serve(2), "the reason may have passed");
+        assert_eq!(
+            server.arrived(&call(&one, 2, Lane::Commit, Some(9))),
+            Verdict::Serve(2),
+            "the reason may have passed"
+        );
     }
 
     #[test]
