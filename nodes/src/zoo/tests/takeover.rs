@@ -336,14 +336,19 @@ async fn a_habitat_that_falls_asleep_while_its_save_is_refused_wakes_again_when_
     let key = post::key("habitat", &format!("{}.0", reserve.terrain.id().0));
     let claim = post::claim(&reserve.store.client(), &key, &usurper, &|_: &post::Owner| true).await;
     assert!(matches!(claim, Ok(Claim::Claimed(_))), "{claim:?}");
-    // The next save is long on its way to the store.
+    let awake = |world: &GameWorld| {
+        let habitats = world.reals().filter_map(|real| AnimalId::of(real.id())).map(|animal| animal.habitat);
+        habitats.collect::<BTreeSet<_>>().len() as u64
+    };
+    let awake = reserve.look(0, awake).await;
+    // The next save of each is long on its way to the store.
     let faults = reserve.ways.borrow()["zoo-0"].0.clone();
     faults.random(1, Rates { delay: Duration::from_secs(300), ..Rates::default() });
     let before = faults.calls();
-    reserve.until_so("a save being under way", async || faults.calls() > before).await;
+    reserve.until_so("all saves being under way", async || faults.calls() == before + awake).await;
     reserve.show(2, false);
     reserve.until_so("sleep", async || reserve.animals(0).await.is_empty()).await;
-    assert_eq!(faults.calls(), before + 1, "the save is still under way");
+    assert_eq!(faults.calls(), before + awake, "they still are");
     faults.clear();
     reserve.show(3, true);
     reserve.until(|animals| post_epochs(animals) == [3]).await;
