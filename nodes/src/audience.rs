@@ -3,7 +3,9 @@
 //! On a frontend a [`lookout`] tells every zoo and garden of its district what has come into sight and what has gone, a few
 //! times a second, and all of it whenever something was missed. On the other side an [`Audience`] keeps what each frontend
 //! said and gives out the union. What comes twice or late changes nothing; a frontend that the directory has removed sees
-//! nothing, and what it still says is not taken until the directory has it again. It NEVER decides who owns anything.
+//! nothing, and what it still says is not taken until the directory has it again. The frontend need not learn that it was
+//! removed for a while, so it tells now and then that nothing has changed, and is asked for all if that is not so. It NEVER
+//! decides who owns anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +22,10 @@ use crate::world_loop::WorldReport;
 
 /// How often a frontend looks whether something is to be told.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// A peer that was told nothing for so long is told that nothing has changed: it may have forgotten all of it, because for a
+/// while the directory did not show this node to it. Shorter than anything stays awake that nobody sees.
+const REMIND_EVERY: Duration = Duration::from_secs(2);
 
 /// How long what has gone out of sight is told as if it were seen: a player who goes from one frontend to another, or comes
 /// back at once, finds everything as it was. Without it things vanish and come again under the player's hands.
@@ -107,11 +113,15 @@ impl Audience {
         } else if watch.seq != frontend.seq + 1 {
             return Err(CallRefusal::new("again", "something was missed: all of it is wanted"));
         }
+        frontend.seq = watch.seq;
+        if !watch.whole && watch.added.is_empty() && watch.removed.is_empty() {
+            // Said only to find out whether anything was missed.
+            return Ok(());
+        }
         for cell in &watch.removed {
             frontend.cells.remove(cell);
         }
         frontend.cells.extend(watch.added);
-        frontend.seq = watch.seq;
         if frontend.cells.len() > CELLS {
             frontends.remove(&from);
             return Err(CallRefusal::new("again", format!("more than {CELLS} cells")));
@@ -154,6 +164,8 @@ struct Told {
     seq: u64,
     cells: BTreeSet<Cell>,
     whole: bool,
+    /// When it last took what it was told.
+    at: Instant,
 }
 
 /// Tells every zoo and garden what this frontend's players see, until the node stops.
@@ -183,7 +195,7 @@ pub async fn lookout(
         let round = wakers.into_iter().map(|(node, life)| {
             let before = told.remove(&node).unwrap_or_else(|| {
                 begun += 1;
-                Told { life, seq: begun << AGAIN_BITS, cells: BTreeSet::new(), whole: true }
+                Told { life, seq: begun << AGAIN_BITS, cells: BTreeSet::new(), whole: true, at: now }
             });
             tell(&mesh, node, before, cells.clone())
         });
@@ -193,7 +205,7 @@ pub async fn lookout(
 }
 
 async fn tell(mesh: &Mesh, node: NodeId, mut told: Told, cells: Arc<BTreeSet<Cell>>) -> (NodeId, Told) {
-    if !told.whole && told.cells == *cells {
+    if !told.whole && told.cells == *cells && told.at.elapsed() < REMIND_EVERY {
         return (node, told);
     }
     let before = if told.whole { BTreeSet::new() } else { std::mem::take(&mut told.cells) };
@@ -201,7 +213,7 @@ async fn tell(mesh: &Mesh, node: NodeId, mut told: Told, cells: Arc<BTreeSet<Cel
     let removed = before.difference(&cells).copied().collect();
     let watch = Watch { seq: told.seq + 1, whole: told.whole, added, removed };
     match mesh.call(&node, &WATCH_CELLS, pack(&watch)).await {
-        Ok(_) => (told.seq, told.cells, told.whole) = (watch.seq, (*cells).clone(), false),
+        Ok(_) => (told.seq, told.cells, told.whole, told.at) = (watch.seq, (*cells).clone(), false, Instant::now()),
         // It may or may not have come: all of it is told again, under a later number.
         Err(_) => (told.seq, told.whole) = (watch.seq, true),
     }
@@ -240,6 +252,10 @@ mod tests {
         audience.told(one, watch(5, true, &[9], &[])).expect("all of it");
         audience.gone(two);
         assert_eq!(seen(), [9]);
+        audience.told(one, watch(6, false, &[], &[])).expect("nothing was missed");
+        audience.gone(one);
+        let forgotten = audience.told(one, watch(7, false, &[], &[])).expect_err("all of it was");
+        assert_eq!((forgotten.code.as_str(), seen()), ("again", vec![]));
     }
 
     #[test]

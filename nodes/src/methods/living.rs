@@ -20,7 +20,8 @@ pub const WATCH_CELLS: Method = Method::sync("watch.cells", 1_000);
 pub struct Watch {
     /// Counts the messages from this life of the frontend to this life of the peer.
     pub seq: u64,
-    /// `added` is all there is; else it is the change since the message before.
+    /// `added` is all there is; else it is the change since the message before, or nothing: then it asks whether anything was
+    /// missed.
     pub whole: bool,
     /// Cells now seen.
     pub added: Vec<Cell>,

@@ -125,7 +125,8 @@ impl ZooRules {
     /// The habitat is somebody else's: its animals go at once.
     pub(super) fn drop_at_once(&mut self, world: &mut GameWorld, now: u64, id: HabitatId, epoch: u64) {
         if !matches!(self.stages.get(&id), Some(Stage::Awake(awake)) if awake.epoch == epoch) {
-            return;
+            // If it was being given up while this was found out, it is: its keeper says no more.
+            return self.released(world, now, (id, epoch), true);
         }
         tracing::info!(habitat = %id, epoch, "another zoo has taken a habitat over");
         self.dens.sleep(world, &mut self.minds, now, id);

@@ -10,4 +10,9 @@ pub const SEEDS: &[(u64, &str)] = &[
     (181, "what a garden had done before it slept was told as not done when the call was repeated: garden.rs"),
     (40, "a garden that thawed carried out what had waited and what another had refused meanwhile: garden/pulse.rs"),
     (173, "an act that had happened was refused when it was asked again in a battle: frontend/acts/earlier.rs"),
+    (
+        231,
+        "a frontend that the directory had removed for a while did not tell zoos again what its players see: audience.rs",
+    ),
+    (311, "the same, for the one habitat in front of a player who had sailed: audience.rs"),
 ];

@@ -1,6 +1,10 @@
 //! Zoos that die, leave, freeze and come, and stores and directories that are away: what becomes of their animals.
 
+use std::collections::BTreeSet;
+
+use estate::store::memory::Rates;
 use mesh::directory::memory::Cut;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::*;
@@ -320,5 +324,51 @@ async fn a_zoo_that_joins_takes_nothing_that_is_awake_and_gets_what_wakes() {
     reserve.until_so("sleep", asleep).await;
     reserve.show(4, true);
     assert_eq!(reserve.until(|animals| !animals.is_empty()).await, 1, "what wakes goes to the new one");
+    reserve.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_habitat_that_falls_asleep_while_its_save_is_refused_wakes_again_when_it_is_seen() {
+    let reserve = Reserve::new(1).await;
+    reserve.show(1, true);
+    reserve.until(|animals| !animals.is_empty()).await;
+    let usurper = Claimant { node: "zoo-9".to_owned(), incarnation: 9, claim: 9 };
+    let key = post::key("habitat", &format!("{}.0", reserve.terrain.id().0));
+    let claim = post::claim(&reserve.store.client(), &key, &usurper, &|_: &post::Owner| true).await;
+    assert!(matches!(claim, Ok(Claim::Claimed(_))), "{claim:?}");
+    let awake = |world: &GameWorld| {
+        let habitats = world.reals().filter_map(|real| AnimalId::of(real.id())).map(|animal| animal.habitat);
+        habitats.collect::<BTreeSet<_>>().len() as u64
+    };
+    let awake = reserve.look(0, awake).await;
+    // The next save of each is long on its way to the store.
+    let faults = reserve.ways.borrow()["zoo-0"].0.clone();
+    faults.random(1, Rates { delay: Duration::from_secs(300), ..Rates::default() });
+    let before = faults.calls();
+    reserve.until_so("all saves being under way", async || faults.calls() == before + awake).await;
+    reserve.show(2, false);
+    reserve.until_so("sleep", async || reserve.animals(0).await.is_empty()).await;
+    assert_eq!(faults.calls(), before + awake, "they still are");
+    faults.clear();
+    reserve.show(3, true);
+    reserve.until(|animals| post_epochs(animals) == [3]).await;
+    reserve.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_players_see_is_told_again_to_a_zoo_that_the_directory_had_shown_their_frontend_as_gone() {
+    let reserve = Reserve::new(2).await;
+    // Who tells it is a node as good as a frontend; it sees the zoo all the time, and its players stand still.
+    let (teller, cells) = (&reserve.zoos[1], reserve.role(0).audience.cells());
+    let standing = BTreeSet::from([Cell::new(reserve.terrain.id(), 0, 0)]);
+    let (_players, sees) = watch::channel(Arc::new(standing.clone()));
+    teller.tasks.spawn(audience::lookout(teller.mesh.clone(), teller.report.clone(), sees));
+    let told = async || **cells.borrow() == standing;
+    reserve.until_so("the zoo being told", told).await;
+    let lease =
+        reserve.directory.peek("").into_iter().find(|entry| entry.key.ends_with("zoo-1")).and_then(|it| it.lease);
+    assert!(lease.is_some_and(|lease| reserve.directory.lose_lease(lease)));
+    reserve.until_so("the zoo believing it gone", async || cells.borrow().is_empty()).await;
+    reserve.until_so("the zoo being told again", told).await;
     reserve.stop().await;
 }
