@@ -15,6 +15,7 @@ use mesh::Role;
 use tokio::time::{Duration, Instant};
 
 use super::flows;
+use super::rules::SHOWN_MS;
 use crate::game::battle::Battle;
 use crate::game::combat::{GRACE_MS, blow};
 use crate::methods::living::Freed;
@@ -247,13 +248,30 @@ async fn a_colosseum_that_leaves_has_its_battles_go_on_elsewhere_at_once() {
     assert!(before.is_some() && goes_on.health(8, scene.boar).await <= before, "with its wounds");
     let told = |owner: &Owner| owner.kept().told_by.contains_key(&goes_on.node);
     until("its members' owners know", async || told(front) && told(zoo)).await;
-    assert!(leaves.shown(8).await.is_some(), "it is to be seen here until it is seen there");
     let late = front.act(leaves, 8, scene.hero, blow::STRIKE, scene.boar).await;
     assert_eq!(late, Err("elsewhere".to_owned()));
     assert_eq!(front.resume(leaves, 8).await, Err("elsewhere".to_owned()));
     assert_eq!(front.open(leaves, 9, scene.hero, zoo, scene.boar).await, Err("draining".to_owned()));
     zoo.leave(goes_on, 8, scene.boar).await.expect("left");
     until("all are given back", async || front.battle_of(scene.hero) == 0 && zoo.battle_of(scene.boar) == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_handed_over_is_to_be_seen_here_until_it_is_seen_there_and_then_no_more() {
+    for silent in [false, true] {
+        let scene = Scene::new(2).await;
+        let (leaves, goes_on) = (&scene.arenas[0], &scene.arenas[1]);
+        scene.begin(8).await;
+        leaves.colosseum.leave().await;
+        goes_on.tasks.freeze(silent);
+        let handed = Instant::now();
+        assert!(leaves.shown(8).await.is_some(), "nobody shows it yet");
+        // The node lives on: it may have other battles that nobody takes.
+        until("it is here no more", async || leaves.shown(8).await.is_none()).await;
+        let shown_ms = handed.elapsed().as_millis() as u64;
+        let bound = if silent { SHOWN_MS..SHOWN_MS + 200 } else { 0..SHOWN_MS / 2 };
+        assert!(bound.contains(&shown_ms), "{shown_ms} ms, silent: {silent}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
