@@ -115,8 +115,8 @@ pub(crate) enum Claimed<D> {
     /// not known any more.
     Yours(D, Hold, u64),
     HeldBy(Owner),
-    /// `admits` says no to the document as it is; and whether its owner is gone.
-    NotAdmitted(D, bool),
+    /// `admits` says no to the document as it is.
+    NotAdmitted(D),
     Missing,
 }
 
@@ -136,7 +136,7 @@ impl<E: Into<DocumentError>> From<E> for Lost {
 
 /// Makes `me` the owner of a document, if nobody holds it, or a former claim of the same life of the same node does, or
 /// `gone` says that its owner is gone for good. `born` makes one that is missing, if it may be made. `admits` judges the
-/// document, and is told whether its owner is gone, before anything else; it may change what the claim writes, and is not asked
+/// document before anything else; it may change what the claim writes, and is not asked
 /// about a claim that is there already.
 pub(crate) async fn claim<D: Owned>(
     store: &dyn Store,
@@ -144,7 +144,7 @@ pub(crate) async fn claim<D: Owned>(
     me: &Claimant,
     gone: &dyn Gone,
     born: impl Fn() -> Option<D> + Send + Sync,
-    admits: impl Fn(&mut D, bool) -> bool + Send + Sync,
+    admits: impl Fn(&mut D) -> bool + Send + Sync,
     options: WriteOptions,
 ) -> Result<Claimed<D>, DocumentError> {
     let mut attempts = Attempts::new();
@@ -172,8 +172,8 @@ pub(crate) async fn claim<D: Owned>(
             Some(owner) => gone.is_gone(owner).await,
             None => false,
         };
-        if !admits(&mut document, is_gone) {
-            return Ok(Claimed::NotAdmitted(document, is_gone));
+        if !admits(&mut document) {
+            return Ok(Claimed::NotAdmitted(document));
         }
         let abandoned = document.abandoned();
         if let Some(owner) = other.filter(|_| !is_gone && !planted::is("claim_without_asking")) {

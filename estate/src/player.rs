@@ -309,14 +309,14 @@ pub async fn claim(
     seating: &Seating,
     gone: &dyn Gone,
 ) -> Result<Claim, DocumentError> {
-    let admits = |document: &mut PlayerDocument, outlived| seating.take(&mut document.seat, outlived).is_ok();
+    let admits = |document: &mut PlayerDocument| seating.take(&mut document.seat).is_ok();
     Ok(match owned::claim(store, &key(id), me, gone, || None, admits, WriteOptions::default()).await? {
         owned::Claimed::Yours(document, hold, abandoned) => {
             Claim::Claimed(Box::new(Claimed { document, hold, abandoned, unsaved: false }))
         }
         owned::Claimed::HeldBy(owner) => Claim::HeldBy(owner),
-        owned::Claimed::NotAdmitted(mut document, outlived) => {
-            Claim::Unseated(seating.take(&mut document.seat, outlived).err().unwrap_or(Unseated::Ended))
+        owned::Claimed::NotAdmitted(mut document) => {
+            Claim::Unseated(seating.take(&mut document.seat).err().unwrap_or(Unseated::Ended))
         }
         owned::Claimed::Missing => Claim::Missing,
     })

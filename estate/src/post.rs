@@ -141,7 +141,7 @@ pub async fn find(store: &dyn Store, key: &str) -> Result<Option<PostDocument>, 
 /// taken over like that of a dead one, so a node MUST ask itself before it claims.
 pub async fn claim(store: &dyn Store, key: &str, me: &Claimant, gone: &dyn Gone) -> Result<Claim, DocumentError> {
     let born = || Some(PostDocument { v: PostDocument::VERSION, ..PostDocument::default() });
-    Ok(match owned::claim(store, key, me, gone, born, |_, _| true, lasting(Ack::Durable)).await? {
+    Ok(match owned::claim(store, key, me, gone, born, |_| true, lasting(Ack::Durable)).await? {
         owned::Claimed::Yours(mut document, hold, _) => {
             let state = std::mem::take(&mut document.state);
             Claim::Claimed(Box::new(Held { state, key: key.to_owned(), document, hold }))

@@ -11,7 +11,7 @@
 //! - `battle.join` of a member gives it its place back, with the wounds that it has, and makes the caller its owner: what its
 //!   former owner says of it is refused from then on.
 //! - `battle.resume` answers nothing when the battle is here, `missing` when it is over or never was, and `elsewhere` with a
-//!   node's name while that leads it, as far as the directory knows.
+//!   node's name while that leads it, as far as the directory knows. All who ask at the same time are answered the same.
 //! - What concerns a battle that was handed over is refused with `elsewhere` for as long as this node lives.
 //!
 //! While the store is away battles that are there go on: wounds are volatile, and watchers have seen them. None begins, none is
@@ -21,6 +21,7 @@
 //! It NEVER acts without its lease, and after a pause in which it may have lost it not before it has found, by saving, that a
 //! battle still is its own; it NEVER pays a spoil or gives a fallen animal back before the fall is saved.
 
+mod coming;
 mod flows;
 mod hosted;
 mod keeper;
@@ -72,9 +73,16 @@ const HAND_OVERS: usize = 16;
 /// What flows tell the world.
 pub enum ColosseumInput {
     /// A battle is to be made or resumed under this number: may it be here?
-    Reserve(u64, Reply<Reserved>),
-    /// Nothing came of it.
-    Forget(u64),
+    Reserve {
+        /// Which.
+        number: u64,
+        /// If it is just being brought here the asker waits for that, until then at most; 0 if it does not wait.
+        until_ms: u64,
+        /// Where the answer goes.
+        reply: Reply<Reserved>,
+    },
+    /// Nothing came of it, for this reason: who waits is told the same. Without a reason, who waits asks anew.
+    Forget(u64, Option<CallRefusal>),
     /// A battle is here from now on.
     Host(Box<Hosting>, Reply<()>),
     /// Something happens in a battle, by the word of this life of this node.
@@ -115,10 +123,12 @@ pub type Released = (u64, oneshot::Receiver<()>);
 pub type Reply<T> = oneshot::Sender<Result<T, CallRefusal>>;
 
 /// What becomes of a battle that is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reserved {
-    /// It is here already.
+    /// It is here.
     Here,
+    /// Somebody else's wish to bring it has come to nothing.
+    Nothing(CallRefusal),
     /// It is the asker's to bring, until it says [`ColosseumInput::Host`] or [`ColosseumInput::Forget`].
     Yours,
 }

@@ -94,12 +94,16 @@ const WISHES: usize = 1_024;
 /// How long an answer waits for what it changed to be shown.
 const SHOWN: Duration = Duration::from_millis(500);
 
-/// How long an act may take here. Frontends ask the next garden soon after: one that comes back from a freeze MUST NOT go on with
-/// what another has refused meanwhile. What is half done then is settled by whoever meets it.
+/// How long an act may take here before it stands in its arbiter. Frontends ask the next garden soon after: one that comes back
+/// from a freeze MUST NOT begin what another has refused meanwhile. What stands in an arbiter others see and wait for, or abort,
+/// before they refuse it: that goes on, however slow the store is; cut off, it would be left to be waited for, and never be done
+/// where a store is always so slow.
 const ACTS_MOST: Duration = Duration::from_millis(2_500);
 
 /// How long a leaving garden waits for its reals to have passed on.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+const _: () = assert!(ACTS_MOST.as_millis() < GARDEN_DO.deadline_ms as u128);
 
 /// What flows tell the world.
 pub enum GardenInput {
@@ -242,14 +246,7 @@ impl Answers for Garden {
                     }
                     Ok(ask) => {
                         let _acts = Acting::begin(&self.shared.acts);
-                        tokio::select! {
-                            biased;
-                            // Looked at first: an act that was interrupted by a freeze goes no step further.
-                            () = sleep(ACTS_MOST) => {
-                                Err(CallRefusal::new(codes::UNKNOWN, "it took too long: ask again under the same number"))
-                            }
-                            answer = self.shared.serve(&ask) => answer.map(|answer| pack(&answer)),
-                        }
+                        self.shared.serve(&ask).await.map(|answer| pack(&answer))
                     }
                     Err(refusal) => Err(refusal),
                 };

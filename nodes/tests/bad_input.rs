@@ -116,6 +116,36 @@ async fn a_dropped_connection_resumes_as_the_same_player_in_the_same_place_by_ea
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_welcome_that_nobody_reads_uses_up_no_token_and_one_that_was_read_does() {
+    let meadow = Meadow::start().await;
+    let (url, _) = meadow.ticket(HERE);
+    let (mut socket, first) = meadow.enter(HERE).await;
+    assert!(matches!(socket.ask(1, Command::Stop).await, Outcome::Ok { .. }));
+    // A connection that is dead without anybody's knowing.
+    let mut dead = dial(&url).await;
+    dead.say(&hello(&first.resume_token, HelloKind::Resume)).await;
+    assert_eq!(socket.farewell().await, codes::REPLACED, "the token was shown");
+
+    let replaced = meadow.farewells(HERE, codes::REPLACED);
+    let mut socket = dial(&url).await;
+    socket.say(&hello(&first.resume_token, HelloKind::Resume)).await;
+    assert_eq!(socket.welcome().await.player, first.player);
+    assert_eq!(meadow.farewells(HERE, codes::REPLACED), replaced + 1, "the newest connection has the player alone");
+    // Its library says that the welcome was read, as it reads on.
+    let sees_itself = |message| match message {
+        ServerMessage::Frame(frame) => format!("{:?}", frame.content).contains(&first.player.to_string()).then_some(()),
+        _ => None,
+    };
+    socket.hear(sees_itself).await;
+    let bad = turned_away(&url, &first.resume_token, HelloKind::Resume);
+    let code = meadow.counted(HERE, codes::TICKET_USED, "a resume token whose successor was read", bad).await;
+    assert_eq!(code, codes::TICKET_USED);
+    assert!(matches!(socket.ask(2, Command::Stop).await, Outcome::Ok { .. }), "a stolen old token harms nobody");
+    drop(dead);
+    meadow.mesh.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_newest_session_of_a_player_wins_wherever_it_is() {
     let meadow = Meadow::start().await;
     let (mut older, welcome) = meadow.enter(HERE).await;

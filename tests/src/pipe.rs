@@ -1,5 +1,7 @@
 //! A client's end of a connection without a socket: what a shard writes is parsed into messages.
 //!
+//! It answers a ping as every WebSocket library does, when it is read.
+//!
 //! Shared by the simulation's walkers and the village's people. It checks nothing itself, and it NEVER pushes back: whoever
 //! has one looks into it often.
 
@@ -13,11 +15,15 @@ use mesh::tasks::Tasks;
 use nodes::frontend::shard::Sink;
 use tokio::time::sleep;
 
+/// What a ping begins with (RFC 6455, section 5.5.2).
+const PING: u8 = 0x89;
+
 /// A socket in memory.
 #[derive(Default)]
 pub struct Pipe {
     written: Mutex<Vec<u8>>,
     closed: AtomicBool,
+    pinged: AtomicBool,
 }
 
 impl Sink for Pipe {
@@ -39,7 +45,12 @@ impl Pipe {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// The messages written since the last look.
+    /// Whether a ping was taken since this was last asked: it is to be answered.
+    pub fn pinged(&self) -> bool {
+        self.pinged.swap(false, Ordering::SeqCst)
+    }
+
+    /// The messages written since the last look, without the pings among them.
     pub fn take(&self) -> Vec<Bytes> {
         let bytes = Bytes::from(std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner)));
         let (mut messages, mut at) = (Vec::new(), 0);
@@ -49,7 +60,10 @@ impl Pipe {
                 127 => (10, u64::from_be_bytes(std::array::from_fn(|i| bytes[at + 2 + i])) as usize),
                 short => (2, usize::from(short)),
             };
-            messages.push(bytes.slice(at + head..at + head + length));
+            match bytes[at] {
+                PING => self.pinged.store(true, Ordering::SeqCst),
+                _ => messages.push(bytes.slice(at + head..at + head + length)),
+            }
             at += head + length;
         }
         messages

@@ -199,6 +199,7 @@ impl Run {
         self.outcome.violations.extend(self.cluster.ledger.wrong());
         self.outcome.violations.extend(self.owners.found());
         for (key, stored) in &documents {
+            tracing::trace!(key, value = %String::from_utf8_lossy(&stored.value), "a document at the end");
             self.trace.mix_bytes(key.as_bytes());
             self.trace.mix_bytes(&stored.value);
         }

@@ -9,7 +9,7 @@ use cartographer::geometry::{Chunk, ObjectId};
 use super::deed::{DeedAct, DeedEffect, DeedKind};
 use super::footprint::tile_in_chunk;
 use super::holding::{HoldingDocument, HoldingEffect, HoldingKind, PAID_MOST_S};
-use super::survey::{Surveys, deed_as_read, holding_as_read, pointer};
+use super::survey::{Surveys, deed_settled, holding_settled, pointer};
 use super::{GRACE_S, Grounds, check_id, codes, deed, holding, ledger};
 use crate::transaction::{OperationId, Part, Refusal, Request, TransactionError, Transactions};
 
@@ -211,14 +211,12 @@ async fn on_holding(
 /// A holding, with nothing undecided about it; nothing if it has no chunks (any more).
 pub async fn holding(transactions: &Transactions, id: ObjectId) -> Result<Option<HoldingDocument>, TransactionError> {
     check_id("a holding", id)?;
-    transactions.settle(&holding::key(id)).await?;
-    Ok(holding_as_read(transactions, id).await?.filter(|holding| !holding.chunks.is_empty()))
+    Ok(holding_settled(transactions, id).await?.filter(|holding| !holding.chunks.is_empty()))
 }
 
 /// The holding to which a chunk belongs, with nothing undecided about it; nothing if it is free land.
 pub async fn whose(transactions: &Transactions, chunk: Chunk) -> Result<Option<HoldingDocument>, TransactionError> {
-    transactions.settle(&deed::key(chunk)).await?;
-    let deed = deed_as_read(transactions, chunk).await?;
+    let deed = deed_settled(transactions, chunk).await?;
     let Some(id) = deed.and_then(|deed| deed.holding) else { return Ok(None) };
     Ok(holding(transactions, id).await?.filter(|holding| holding.lists(chunk)))
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cartographer::geometry::{Chunk, IslandId, ObjectId};
 
 use super::deed::{self, DeedAct, DeedDocument, DeedEffect, DeedKind, Stand};
-use super::survey::deed_as_read;
+use super::survey::deed_settled;
 use super::{By, Grounds, claims, codes, object, works};
 use crate::document::{Document, DocumentError};
 use crate::goods::container::GroundDocument;
@@ -173,8 +173,7 @@ impl Ending<'_> {
 
     /// A chunk's deed, with nothing undecided in it; one of nothing where there is none.
     async fn deed(&self, chunk: Chunk) -> Result<Option<DeedDocument>, TransactionError> {
-        self.transactions.settle(&deed::key(chunk)).await?;
-        deed_as_read(self.transactions, chunk).await
+        deed_settled(self.transactions, chunk).await
     }
 
     /// Takes an object down, after what lies in it has gone to whoever built it.

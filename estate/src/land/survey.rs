@@ -13,7 +13,7 @@ use super::deed::{DeedAct, DeedDocument, DeedEffect, DeedKind};
 use super::holding::{HoldingDocument, HoldingEffect, HoldingKind};
 use super::object::ObjectDocument;
 use super::{By, SURVEYS, check_id, codes, deed, holding, object};
-use crate::document::{Document, DocumentError, peek};
+use crate::document::{Document, DocumentError, decode, peek};
 use crate::transaction::{Part, TransactionError, Transactions};
 
 /// What is to be done to the deeds of some chunks.
@@ -103,17 +103,25 @@ pub(super) async fn pointer(transactions: &Transactions, chunk: Chunk) -> Result
 }
 
 /// A chunk's deed as it was last written, if ever, and right in itself.
-pub(super) async fn deed_as_read(
+async fn deed_as_read(transactions: &Transactions, chunk: Chunk) -> Result<Option<DeedDocument>, TransactionError> {
+    as_read(transactions, &deed::key(chunk), is_deed_of(chunk)).await
+}
+
+/// The same with nothing undecided in it, in one reading if nothing is.
+pub(super) async fn deed_settled(
     transactions: &Transactions,
     chunk: Chunk,
 ) -> Result<Option<DeedDocument>, TransactionError> {
-    as_read(transactions, &deed::key(chunk), |deed: &DeedDocument| {
+    settled(transactions, &deed::key(chunk), is_deed_of(chunk)).await
+}
+
+fn is_deed_of(chunk: Chunk) -> impl Fn(&DeedDocument) -> Result<(), String> {
+    move |deed| {
         if deed.chunk() != chunk {
             return Err(format!("it says that it is the deed of chunk {}", deed.chunk()));
         }
         deed.holding.map_or(Ok(()), |id| check_id("a holding", id)).map_err(|refusal| refusal.why)
-    })
-    .await
+    }
 }
 
 /// A holding as it was last written, if ever, and right in itself.
@@ -121,10 +129,21 @@ pub(super) async fn holding_as_read(
     transactions: &Transactions,
     id: ObjectId,
 ) -> Result<Option<HoldingDocument>, TransactionError> {
-    as_read(transactions, &holding::key(id), |holding: &HoldingDocument| {
+    as_read(transactions, &holding::key(id), is_holding(id)).await
+}
+
+/// The same with nothing undecided in it, in one reading if nothing is.
+pub(super) async fn holding_settled(
+    transactions: &Transactions,
+    id: ObjectId,
+) -> Result<Option<HoldingDocument>, TransactionError> {
+    settled(transactions, &holding::key(id), is_holding(id)).await
+}
+
+fn is_holding(id: ObjectId) -> impl Fn(&HoldingDocument) -> Result<(), String> {
+    move |holding| {
         if holding.id == id { Ok(()) } else { Err(format!("it says that it is holding {}", holding.id)) }
-    })
-    .await
+    }
 }
 
 /// An object as it was last written, if ever, and right in itself; it may be gone.
@@ -132,10 +151,21 @@ pub(super) async fn object_as_read(
     transactions: &Transactions,
     id: ObjectId,
 ) -> Result<Option<ObjectDocument>, TransactionError> {
-    as_read(transactions, &object::key(id), |object: &ObjectDocument| {
+    as_read(transactions, &object::key(id), is_object(id)).await
+}
+
+/// The same with nothing undecided in it, in one reading if nothing is.
+pub(super) async fn object_settled(
+    transactions: &Transactions,
+    id: ObjectId,
+) -> Result<Option<ObjectDocument>, TransactionError> {
+    settled(transactions, &object::key(id), is_object(id)).await
+}
+
+fn is_object(id: ObjectId) -> impl Fn(&ObjectDocument) -> Result<(), String> {
+    move |object| {
         if object.id == id { Ok(()) } else { Err(format!("it says that it is object {}", object.id)) }
-    })
-    .await
+    }
 }
 
 async fn as_read<D: Document>(
@@ -144,8 +174,22 @@ async fn as_read<D: Document>(
     check: impl Fn(&D) -> Result<(), String>,
 ) -> Result<Option<D>, TransactionError> {
     let Some(kept) = peek::<D>(&**transactions.store(), key).await? else { return Ok(None) };
-    match check(&kept.document) {
-        Ok(()) => Ok(Some(kept.document)),
+    checked(key, kept.document, check).map(Some)
+}
+
+async fn settled<D: Document>(
+    transactions: &Transactions,
+    key: &str,
+    check: impl Fn(&D) -> Result<(), String>,
+) -> Result<Option<D>, TransactionError> {
+    let Some(stored) = transactions.settled(key).await? else { return Ok(None) };
+    let (document, _) = decode(key, &stored.value)?;
+    checked(key, document, check).map(Some)
+}
+
+fn checked<D>(key: &str, document: D, check: impl Fn(&D) -> Result<(), String>) -> Result<D, TransactionError> {
+    match check(&document) {
+        Ok(()) => Ok(document),
         Err(reason) => Err(DocumentError::Malformed { key: key.to_owned(), reason }.into()),
     }
 }

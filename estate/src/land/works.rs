@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::deed::{DeedAct, DeedDocument};
 use super::footprint::{Footprint, Rotation, index_in_chunk};
 use super::object::{Creation, ObjectDocument, ObjectEffect, ObjectKind, check_sort};
-use super::survey::{Acts, Survey, Surveys, deed_as_read, object_as_read};
+use super::survey::{Acts, Survey, Surveys, deed_settled, object_as_read, object_settled};
 use super::{By, Grounds, check_id, codes, deed, ledger, object};
 use crate::transaction::{OperationId, Part, Refusal, Request, TransactionError, Transactions};
 
@@ -242,8 +242,7 @@ pub async fn change(
 /// An object, with nothing undecided about it; nothing if it does not stand (any more).
 pub async fn object(transactions: &Transactions, id: ObjectId) -> Result<Option<ObjectDocument>, TransactionError> {
     check_id("an object", id)?;
-    transactions.settle(&object::key(id)).await?;
-    Ok(object_as_read(transactions, id).await?.filter(ObjectDocument::stands))
+    Ok(object_settled(transactions, id).await?.filter(ObjectDocument::stands))
 }
 
 /// A chunk's deed, with nothing undecided in it: what the terrain package says if it was never written.
@@ -255,8 +254,7 @@ pub async fn deed(
     chunk: Chunk,
 ) -> Result<DeedDocument, TransactionError> {
     let born = deed::born(grounds, chunk)?;
-    transactions.settle(&deed::key(chunk)).await?;
-    Ok(deed_as_read(transactions, chunk).await?.unwrap_or(born))
+    Ok(deed_settled(transactions, chunk).await?.unwrap_or(born))
 }
 
 /// The answer, or [`codes::CHANGED`] where deeds disagree with an object that has moved or gone since it was read: deeds are

@@ -1,21 +1,19 @@
 //! The seat of a player: which session may come back to it, and with which of its tokens.
 //!
-//! A session's token carries a *turn* that rises with each use. The seat keeps the turn of the last token that was handed out,
-//! as far as it was saved: an older one has been used. Pure values: whoever claims a player takes its seat in the same write, so
-//! that of two who come back with one token one is too late. Calendars only end a seat that was left behind; they NEVER decide
-//! who owns a player.
+//! A session's token carries a *turn* that rises with each use. The seat keeps the turn of the last token that the client is
+//! known to have, as far as it was saved: it has shown that one, or was heard since it was given it. An older one is used up; one
+//! that was handed out and may never have come uses up nothing. Pure values: whoever claims a player takes its seat in the same
+//! write, so that of two who come back with one token one finds the other to be its owner. Calendars only end a seat that was
+//! left behind; they NEVER decide who owns a player.
 
 use serde::{Deserialize, Serialize};
-
-/// Turns that may be used up without the client having heard of them: a redirect's, and that of the welcome there.
-const UNTOLD: u64 = 2;
 
 /// Who sits in a player's place.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seat {
     /// The session, as 32 hexadecimal digits; empty: nobody may come back.
     pub session: String,
-    /// The turn of the session's last token.
+    /// The turn of the last token that the session's client is known to have: the lowest that is good.
     pub turn: u64,
     /// Until when the session may come back if it is not served, in seconds since 1970.
     pub until_s: u64,
@@ -62,7 +60,7 @@ pub enum Unseated {
     /// Another session has taken the player.
     #[error("a newer session has taken over")]
     Replaced,
-    /// The session has come back with a later token.
+    /// The session's client has a later token.
     #[error("the token has been used already")]
     Used,
     /// The session is over, or was away for too long.
@@ -73,9 +71,9 @@ pub enum Unseated {
 impl Seating {
     /// Takes the seat, or says why not and leaves it as it is.
     ///
-    /// Whoever served the session may have died (`outlived`) between saving its next turn and telling the client, who may have
-    /// come there by a redirect: then the [`UNTOLD`] turns before are as good, once, for the claim raises all of them.
-    pub fn take(&self, seat: &mut Seat, outlived: bool) -> Result<(), Unseated> {
+    /// Whoever shows a token has it: from then on no older one is good. Whether whoever served the session lives makes no
+    /// difference, for it never saved a turn that the client may not have heard of.
+    pub fn take(&self, seat: &mut Seat) -> Result<(), Unseated> {
         match self {
             Seating::AsItIs => Ok(()),
             Seating::Anew { session, until_s } => {
@@ -89,8 +87,7 @@ impl Seating {
                 if seat.session != *session {
                     return Err(Unseated::Replaced);
                 }
-                let last = if outlived { seat.turn.saturating_sub(UNTOLD) } else { seat.turn };
-                if turn.is_some_and(|turn| turn < last) && !planted::is("resume_not_rotated") {
+                if turn.is_some_and(|turn| turn < seat.turn) && !planted::is("resume_not_rotated") {
                     return Err(Unseated::Used);
                 }
                 seat.turn = turn.map_or(seat.turn, |turn| turn.max(seat.turn));
@@ -110,12 +107,12 @@ mod tests {
 
     fn back(session: u128, turn: Option<u64>, now_s: u64) -> (Result<(), Unseated>, Seat) {
         let mut seat = seat();
-        let taken = Seating::Back { session: Seat::name(session), turn, now_s }.take(&mut seat, false);
+        let taken = Seating::Back { session: Seat::name(session), turn, now_s }.take(&mut seat);
         (taken, seat)
     }
 
     #[test]
-    fn a_session_comes_back_with_its_last_token_or_one_that_was_not_saved_yet() {
+    fn a_session_comes_back_with_the_token_that_it_is_known_to_have_or_a_later_one() {
         for turn in [3, 4, 90] {
             assert_eq!(back(7, Some(turn), 1_000), (Ok(()), Seat { turn, ..seat() }), "turn {turn}");
         }
@@ -123,15 +120,17 @@ mod tests {
     }
 
     #[test]
-    fn a_token_shortly_before_the_last_is_good_if_whoever_served_died_with_the_last() {
+    fn whoever_has_shown_a_token_has_used_up_those_before_it_and_not_that_one() {
         let back = |turn| Seating::Back { session: Seat::name(7), turn: Some(turn), now_s: 0 };
         let mut taken = seat();
-        for turn in [1, 2] {
-            assert_eq!(back(turn).take(&mut taken, true), Ok(()));
-            assert_eq!(taken, seat(), "the turn does not go back");
+        for turn in [4, 4, 6] {
+            assert_eq!(back(turn).take(&mut taken), Ok(()));
+            assert_eq!(taken, Seat { turn, ..seat() });
         }
-        assert_eq!(back(0).take(&mut taken, true), Err(Unseated::Used));
-        assert_eq!(back(2).take(&mut taken, false), Err(Unseated::Used), "whoever serves it lives");
+        for turn in [0, 3, 4, 5] {
+            assert_eq!(back(turn).take(&mut taken), Err(Unseated::Used), "turn {turn}");
+        }
+        assert_eq!(taken, Seat { turn: 6, ..seat() }, "the turn does not go back");
     }
 
     #[test]
@@ -148,17 +147,17 @@ mod tests {
         }
         let mut empty = Seat::default();
         let back = Seating::Back { session: String::new(), turn: Some(9), now_s: 0 };
-        assert_eq!(back.take(&mut empty, true), Err(Unseated::Ended), "nobody is nobody's session");
+        assert_eq!(back.take(&mut empty), Err(Unseated::Ended), "nobody is nobody's session");
     }
 
     #[test]
     fn the_newest_session_sits_wherever_another_sat() {
         for mut taken in [seat(), Seat::default()] {
             let anew = Seating::Anew { session: Seat::name(8), until_s: 5 };
-            assert_eq!(anew.take(&mut taken, false), Ok(()));
+            assert_eq!(anew.take(&mut taken), Ok(()));
             assert_eq!(taken, Seat { session: Seat::name(8), turn: 0, until_s: 5 });
         }
         let mut same = seat();
-        assert_eq!((Seating::AsItIs.take(&mut same, false), same), (Ok(()), seat()));
+        assert_eq!((Seating::AsItIs.take(&mut same), same), (Ok(()), seat()));
     }
 }

@@ -203,10 +203,14 @@ pub(crate) async fn look(store: &dyn Store, arbiter: &str, op: OperationId) -> R
     }
 }
 
-/// Reads a ledger's entries.
-pub(super) async fn entries(store: &dyn Store, key: &str) -> Result<BTreeMap<OperationId, Entry>, DocumentError> {
+/// Reads a ledger and its entries.
+pub(super) async fn entries(
+    store: &dyn Store,
+    key: &str,
+) -> Result<(Read, BTreeMap<OperationId, Entry>), DocumentError> {
     let kept = peek::<LedgerDocument>(store, key).await?;
-    Ok(kept.map(|kept| kept.document.entries).unwrap_or_default())
+    let entries = kept.as_ref().map(|kept| kept.document.entries.clone()).unwrap_or_default();
+    Ok((Read::Ledger(kept), entries))
 }
 
 /// True if a land transaction is remembered as done.
@@ -233,21 +237,29 @@ pub(super) async fn remember(store: &dyn Store, op: OperationId, digest: u64) ->
     }
 }
 
-/// Writes the entry as pending, unless the operation is known.
+/// Writes the entry as pending, unless the operation is known. The arbiter as the caller has just read it is read again only
+/// if somebody has written since.
 pub(super) async fn begin(
     store: &dyn Store,
     arbiter: &str,
     op: OperationId,
     entry: &Entry,
+    mut held: Option<Read>,
 ) -> Result<Begun, DocumentError> {
     let (mut attempts, mut doubt) = (Attempts::new(), false);
     loop {
-        let (document, found) = match read(store, arbiter, op).await {
-            Ok(read) => read,
-            Err(error) => {
-                attempts.after_reading(error).await?;
-                continue;
+        let (document, found) = match held.take() {
+            Some(held) => {
+                let found = held.entry(op);
+                (held, found)
             }
+            None => match read(store, arbiter, op).await {
+                Ok(read) => read,
+                Err(error) => {
+                    attempts.after_reading(error).await?;
+                    continue;
+                }
+            },
         };
         match found {
             Some(found) if found.token == entry.token && found.state == State::Pending => return Ok(Begun::Mine(None)),

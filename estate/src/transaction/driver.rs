@@ -16,6 +16,7 @@ use super::{
     DRIVING, EFFECT_DEPTH, Intent, OperationId, PARTS, Part, REMEMBERED, Refusal, Request, TransactionError,
     Transactions, is_shallow,
 };
+use crate::store::Outcome;
 
 /// The first pause of whoever waits for another transaction; each further one is twice as long.
 const PAUSE_FIRST: Duration = Duration::from_millis(2);
@@ -65,6 +66,18 @@ impl Transactions {
     /// error ask again under the same id.
     pub async fn run(&self, request: Request) -> Result<(), TransactionError> {
         let request = self.checked(request)?;
+        let (op, mut maybe) = (request.op, false);
+        match self.drive(request, &mut maybe).await {
+            Err(error @ TransactionError::Document(_)) if maybe && error.outcome() == Outcome::NotDone => {
+                Err(TransactionError::Unknown { op, why: error.to_string() })
+            }
+            result => result,
+        }
+    }
+
+    /// `maybe` is set as soon as an attempt has gone so far that it may have happened, by whomever: a store that then refuses to
+    /// be read has not said that nothing was changed.
+    async fn drive(&self, request: Request, maybe: &mut bool) -> Result<(), TransactionError> {
         let started = Instant::now();
         if let ([part], None) = (request.parts.as_slice(), &request.arbiter) {
             let act = Act::Alone { effect: part.effect.clone() };
@@ -72,16 +85,18 @@ impl Transactions {
         }
         let arbiter = request.arbiter.clone().unwrap_or_else(|| transfer_key(request.op));
         let digest = request.asked.unwrap_or_else(|| digest(&request.parts));
-        if !arbiter::is_transfer(&arbiter)
-            && let Err(error) = self.sweep(&arbiter).await
-        {
-            tracing::debug!(arbiter, %error, "a ledger could not be swept");
+        let mut swept = None;
+        if !arbiter::is_transfer(&arbiter) {
+            match self.sweep_held(&arbiter).await {
+                Ok((_, held)) => swept = held,
+                Err(error) => tracing::debug!(arbiter, %error, "a ledger could not be swept"),
+            }
         }
         let mut pauses = Pauses::new(self.token());
         loop {
             let intent = Intent { arbiter: arbiter.clone(), op: request.op, token: self.token() };
             let entry = Entry { token: intent.token, state: State::Pending, digest, parts: request.parts.clone() };
-            let held = match arbiter::begin(&*self.store, &arbiter, request.op, &entry).await? {
+            let held = match arbiter::begin(&*self.store, &arbiter, request.op, &entry, swept.take()).await? {
                 Begun::Mine(held) => held,
                 Begun::Done => return Ok(()),
                 Begun::Misused => {
@@ -95,6 +110,7 @@ impl Transactions {
                 Begun::Over => continue,
                 Begun::Full => return Err(TransactionError::Busy(arbiter)),
                 Begun::Theirs(theirs) => {
+                    *maybe = true;
                     self.settle_own(&arbiter, request.op, &theirs).await?;
                     if started.elapsed() >= DRIVING {
                         let why = "another driver is at it".to_owned();
@@ -104,6 +120,7 @@ impl Transactions {
                     continue;
                 }
             };
+            let _driven = self.known.drive(request.op);
             let marked = match self.mark_all(&intent, &request.parts, started).await {
                 Ok(marked) => marked,
                 Err(error) => {
@@ -111,6 +128,7 @@ impl Transactions {
                     return self.unless_happened(&arbiter, request.op, error).await;
                 }
             };
+            *maybe = true;
             if let Commit::Done(held) = self.commit(&intent, held, started).await? {
                 if let Err(error) = self.finish(&intent, &entry, held, marked).await {
                     tracing::warn!(op = %intent.op, %error, "a committed operation is left for others to finish");
@@ -124,6 +142,12 @@ impl Transactions {
                 return self.unless_happened(&arbiter, request.op, busy).await;
             }
         }
+    }
+
+    /// True while an attempt of this node at the operation stands in its arbiter, where others see how far it has come and
+    /// may abort it. What is not driven they cannot know of: a caller that is not sure that it is still wanted MUST NOT go on.
+    pub fn drives(&self, op: OperationId) -> bool {
+        self.known.is_driven(op)
     }
 
     /// An answer that nothing has happened, unless another driver of the same operation has made it happen: one that was
@@ -142,8 +166,14 @@ impl Transactions {
     }
 
     /// Whether an operation with an arbiter has happened, asked before its parts are made from what is read. One that is
-    /// being driven by others is waited for, at most [`PATIENCE`]; then it is aborted.
+    /// being driven by others is waited for, at most [`PATIENCE`]; then it is aborted. An error is always
+    /// [`TransactionError::Unknown`]: who cannot look does not know.
     pub async fn happened(&self, op: OperationId, ledger: Option<&str>) -> Result<bool, TransactionError> {
+        let looked = self.look_whether_happened(op, ledger).await;
+        looked.map_err(|error| TransactionError::Unknown { op, why: error.to_string() })
+    }
+
+    async fn look_whether_happened(&self, op: OperationId, ledger: Option<&str>) -> Result<bool, TransactionError> {
         let arbiter = ledger.map_or_else(|| transfer_key(op), str::to_owned);
         let mut pauses = Pauses::new(self.token());
         loop {

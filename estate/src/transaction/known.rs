@@ -1,4 +1,5 @@
-//! What one node has seen of others' transactions: since when each has been pending, and which are surely closed.
+//! What one node has seen of others' transactions: since when each has been pending, and which are surely closed; and which
+//! operations it drives itself.
 //!
 //! Both memories are bounded and only spare time: a forgotten attempt is waited for anew or looked up again. They NEVER
 //! decide anything; the arbiters do.
@@ -9,6 +10,8 @@ use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::time::Instant;
+
+use super::OperationId;
 
 /// How many attempts are remembered of each sort.
 const MOST: usize = 4_096;
@@ -22,6 +25,27 @@ struct Inner {
     pending_order: VecDeque<u64>,
     closed: FxHashSet<u64>,
     closed_order: VecDeque<u64>,
+    /// How many attempts of this node stand, by operation: no more than drivers run.
+    driven: FxHashMap<OperationId, usize>,
+}
+
+/// An attempt of this node that stands in its arbiter.
+pub(super) struct Driven<'a> {
+    known: &'a Known,
+    op: OperationId,
+}
+
+impl Drop for Driven<'_> {
+    fn drop(&mut self) {
+        self.known.with(|inner| {
+            if let Some(attempts) = inner.driven.get_mut(&self.op) {
+                *attempts -= 1;
+                if *attempts == 0 {
+                    inner.driven.remove(&self.op);
+                }
+            }
+        });
+    }
 }
 
 impl Known {
@@ -61,6 +85,17 @@ impl Known {
     /// True if this attempt is known to be closed.
     pub(super) fn is_closed(&self, token: u64) -> bool {
         self.with(|inner| inner.closed.contains(&token))
+    }
+
+    /// An attempt at this operation stands in its arbiter, until what is given back is dropped.
+    pub(super) fn drive(&self, op: OperationId) -> Driven<'_> {
+        self.with(|inner| *inner.driven.entry(op).or_default() += 1);
+        Driven { known: self, op }
+    }
+
+    /// True while an attempt of this node at this operation stands in its arbiter.
+    pub(super) fn is_driven(&self, op: OperationId) -> bool {
+        self.with(|inner| inner.driven.contains_key(&op))
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Inner) -> T) -> T {

@@ -5,11 +5,12 @@
 
 use tokio::time::Instant;
 
-use super::arbiter::{self, Entry, State};
+use super::arbiter::{self, Entry, Read, State};
 use super::driver::{Pauses, Settled};
 use super::participant::{Act, Kind, Step};
 use super::{Intent, OperationId, PATIENCE, Part, TransactionError, Transactions};
 use crate::document::{Kept, peek};
+use crate::store::Stored;
 
 /// What kept another transaction from being settled, as told by one that found it in its way: nothing is said of its own
 /// outcome but that the document is busy.
@@ -103,13 +104,21 @@ impl Transactions {
 
     /// Settles what has stood in a ledger for longer than patience allows.
     pub(super) async fn sweep(&self, ledger: &str) -> Result<bool, TransactionError> {
+        Ok(self.sweep_held(ledger).await?.0)
+    }
+
+    /// The same; gives the ledger as it was read, unless something was settled in it.
+    pub(super) async fn sweep_held(&self, ledger: &str) -> Result<(bool, Option<Read>), TransactionError> {
         let mut clear = true;
-        for (op, entry) in arbiter::entries(&*self.store, ledger).await? {
+        let (read, entries) = arbiter::entries(&*self.store, ledger).await?;
+        let mut held = Some(read);
+        for (op, entry) in entries {
             // A driver that is alive closes what it has committed.
             if self.known.pending_for(entry.token) < PATIENCE {
                 clear = false;
                 continue;
             }
+            held = None;
             match self.settle_entry(ledger, op, &entry).await {
                 Ok(settled) => clear &= settled == Settled::Clear,
                 // One that cannot be finished must not stop the others of its area.
@@ -119,7 +128,7 @@ impl Transactions {
                 }
             }
         }
-        Ok(clear)
+        Ok((clear, held))
     }
 
     /// Waits until nothing in a ledger is undecided or unfinished, at most for twice [`PATIENCE`].
@@ -133,11 +142,16 @@ impl Transactions {
 
     /// Settles whatever transaction holds the document under `key`, as reading it would.
     pub async fn settle(&self, key: &str) -> Result<(), TransactionError> {
+        self.settled(key).await.map(drop)
+    }
+
+    /// The same; gives the document as it was read with nothing undecided in it.
+    pub(crate) async fn settled(&self, key: &str) -> Result<Option<Stored>, TransactionError> {
         let kind = self.kinds.of(key)?;
         let mut waiting = Waiting::new(self);
         loop {
-            let Some(stored) = self.store.get(key).await? else { return Ok(()) };
-            let Some(intent) = kind.head(key, &stored.value)?.marks.intent else { return Ok(()) };
+            let Some(stored) = self.store.get(key).await? else { return Ok(None) };
+            let Some(intent) = kind.head(key, &stored.value)?.marks.intent else { return Ok(Some(stored)) };
             self.settle_or_wait(key, &intent, &mut waiting).await?;
         }
     }

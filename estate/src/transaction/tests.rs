@@ -245,8 +245,8 @@ async fn a_ledger_is_swept_of_what_dead_drivers_left() {
 async fn an_entry_that_cannot_be_finished_stops_nobody_else_in_its_ledger() {
     let store = MemoryStore::new();
     let jars = transactions(&store, 1);
-    // Sweep, read, memory and entry; both jars read and marked; committed.
-    stopped_at(&store, 2, build(1, "ledger/x", "jar/wall"), 8, Fault::StopAfter).await;
+    // Swept and read at once, memory and entry; both jars read and marked; committed.
+    stopped_at(&store, 2, build(1, "ledger/x", "jar/wall"), 7, Fault::StopAfter).await;
     let broken = store.get("jar/wall").await.expect("read").expect("there");
     store.replace("jar/wall", "{".into(), broken.version, WriteOptions::default()).await.expect("broken by hand");
     advance(PATIENCE * 2).await;
@@ -263,7 +263,7 @@ async fn a_full_ledger_is_busy() {
     let store = MemoryStore::new();
     let jars = transactions(&store, 1);
     for n in 0..LEDGER_ENTRIES as u128 {
-        stopped_at(&store, n as u64 + 9, build(n, "ledger/x", "jar/wall"), 3, Fault::StopAfter).await;
+        stopped_at(&store, n as u64 + 9, build(n, "ledger/x", "jar/wall"), 2, Fault::StopAfter).await;
     }
     let busy = jars.run(build(99, "ledger/x", "jar/wall")).await.expect_err("full");
     assert_eq!(busy, TransactionError::Busy("ledger/x".to_owned()));

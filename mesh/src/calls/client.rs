@@ -38,8 +38,8 @@ pub(crate) struct NewCall {
 /// What the hub is to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// Send this to the peer, if there is a link.
-    Send { to: NodeId, message: Bytes },
+    /// Send this to the peer, if there is a link; if nobody waits for the answer any more, [`Client::forget`] the call instead.
+    Send { id: u64, to: NodeId, message: Bytes },
     /// The call is over.
     End { id: u64, result: Result<Bytes, CallError> },
 }
@@ -124,7 +124,7 @@ impl Client {
         let (repeats_left, attempt_ms) = repeats(method, operation.is_some());
         let deadline_ms = now_ms + u64::from(method.deadline_ms);
         let timer_ms = (now_ms + attempt_ms).min(deadline_ms);
-        self.effects.push(Effect::Send { to: to.clone(), message: message.clone() });
+        self.effects.push(Effect::Send { id, to: to.clone(), message: message.clone() });
         self.timers.insert((timer_ms, id));
         let pending = Pending { to, method, message, deadline_ms, timer_ms, attempt_ms, repeats_left, overloads: 0 };
         self.calls.insert(id, pending);
@@ -165,7 +165,7 @@ impl Client {
         let next_ms = if up && call.repeats_left > 0 {
             call.repeats_left -= 1;
             self.counts.retries += 1;
-            self.effects.push(Effect::Send { to: call.to.clone(), message: call.message.clone() });
+            self.effects.push(Effect::Send { id, to: call.to.clone(), message: call.message.clone() });
             (now_ms + call.attempt_ms).min(call.deadline_ms)
         } else {
             call.deadline_ms
@@ -226,6 +226,15 @@ impl Client {
             self.end(now_ms, id, Err(CallError::Gone { peer: node.clone() }));
         }
         self.peers.remove(node);
+    }
+
+    /// Nobody waits for this call any more, and others may have been asked instead: it is not sent again.
+    pub(crate) fn forget(&mut self, id: u64) {
+        let Some(call) = self.calls.remove(&id) else { return };
+        self.timers.remove(&(call.timer_ms, id));
+        if let Some(peer) = self.peers.get_mut(&call.to) {
+            peer.in_flight = peer.in_flight.saturating_sub(1);
+        }
     }
 
     fn calls_to(&self, node: &NodeId) -> Vec<u64> {

@@ -111,7 +111,9 @@ impl Server {
             None => Key::Request(call.incarnation, call.id),
         };
         let waiter = Waiter { from: call.from.clone(), incarnation: call.incarnation, id: call.id };
-        match self.known.get(&key).filter(|_| !planted::is("calls_not_deduplicated")) {
+        // A refused operation is forgotten, the requests that were told so are not: one that arrives again is no new question.
+        let told = self.known.get(&Key::Request(call.incarnation, call.id));
+        match told.or_else(|| self.known.get(&key)).filter(|_| !planted::is("calls_not_deduplicated")) {
             Some(Known::Finished(result)) => {
                 self.counts.repeats += 1;
                 Verdict::Answer(result.clone())
@@ -164,14 +166,16 @@ impl Server {
         }
         // A refused operation may be asked again under its id: the reason may have passed. And who was turned away for
         // lack of room has not been served at all.
-        let lasting = match result {
-            Ok(_) => true,
-            Err(refusal) => matches!(key, Key::Request(..)) && refusal.code != CallRefusal::OVERLOADED,
-        };
-        if remember && lasting {
-            self.remember(key, result.clone());
-        } else {
-            self.known.remove(&key);
+        let turned_away = matches!(result, Err(refusal) if refusal.code == CallRefusal::OVERLOADED);
+        match (&key, result) {
+            _ if !remember || turned_away => drop(self.known.remove(&key)),
+            (Key::Operation(..), Err(_)) => {
+                self.known.remove(&key);
+                for waiter in &waiters {
+                    self.remember(Key::Request(waiter.incarnation, waiter.id), result.clone());
+                }
+            }
+            _ => self.remember(key, result.clone()),
         }
         waiters
     }
@@ -235,8 +239,25 @@ mod tests {
         assert_eq!(again(Lane::Sync, None, no()), Verdict::Answer(no()));
         assert_eq!(again(Lane::Commit, Some(5), yes()), Verdict::Answer(yes()));
         assert_eq!(again(Lane::Query, None, yes()), Verdict::Serve(2));
-        assert_eq!(again(Lane::Commit, Some(5), no()), Verdict::Serve(2), "the reason may have passed");
+        assert_eq!(again(Lane::Commit, Some(5), no()), Verdict::Answer(no()), "the same request");
         assert_eq!(again(Lane::Sync, None, Err(overloaded())), Verdict::Serve(2), "nothing was done");
+    }
+
+    #[test]
+    fn a_refused_operation_is_carried_out_when_it_is_asked_for_anew_and_not_when_a_request_comes_late() {
+        let (mut server, one, two) = (Server::default(), node("zoo-1"), node("zoo-2"));
+        let no = || Err(CallRefusal::new("no", ""));
+        let other = |id| Arrived { incarnation: Incarnation(2), ..call(&two, id, Lane::Commit, Some(9)) };
+        assert_eq!(server.arrived(&call(&one, 1, Lane::Commit, Some(9))), Verdict::Serve(1));
+        assert_eq!(server.arrived(&other(1)), Verdict::Joined);
+        assert_eq!(server.finished(1, &no()).len(), 2);
+        assert_eq!(server.arrived(&call(&one, 1, Lane::Commit, Some(9))), Verdict::Answer(no()));
+        assert_eq!(server.arrived(&other(1)), Verdict::Answer(no()));
+        assert_eq!(
+            server.arrived(&call(&one, 2, Lane::Commit, Some(9))),
+            Verdict::Serve(2),
+            "the reason may have passed"
+        );
     }
 
     #[test]

@@ -400,7 +400,11 @@ impl Hub {
     fn carry_out_calls(&mut self) {
         for effect in self.client.take_effects() {
             match effect {
-                client::Effect::Send { to, message } => {
+                client::Effect::Send { id, .. } if self.waiting.get(&id).is_some_and(oneshot::Sender::is_closed) => {
+                    self.waiting.remove(&id);
+                    self.client.forget(id);
+                }
+                client::Effect::Send { to, message, .. } => {
                     if let Some(link) = self.membership.link(&to) {
                         self.transport.command(Command::Send { link, message });
                     }

@@ -190,7 +190,7 @@ impl Settler {
         self.me = me;
         self.life = first_operation;
         self.next_number = self.next_number.max(first_operation);
-        self.account.asked(false);
+        self.account.not_answered();
         self.heading = None;
         self.battles.forget();
         if let Some(asked) = &mut self.asked {
@@ -377,7 +377,7 @@ impl Settler {
             return self.give_up();
         }
         self.judge_refusal(&asked.act, code, text);
-        self.account.asked(false);
+        self.account.not_answered();
         if asked.number < self.life {
             // In an earlier life it may have happened, whatever stands against it now.
             self.commons.report().refused_again += 1;
@@ -396,7 +396,7 @@ impl Settler {
     /// Nobody can tell any more whether an act happened: the bag will.
     fn unresolved(&mut self, asked: &Asked, why: &str, eyes: &Eyes<'_>) {
         self.commons.report().unresolved(why);
-        self.account.asked(false);
+        self.account.not_answered();
         match asked.effect.clone() {
             Some(effect) => self.account.maybe(effect, eyes.now),
             None => self.account.doubt(),

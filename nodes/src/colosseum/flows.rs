@@ -50,12 +50,12 @@ const PAYMENTS: u32 = 16;
 /// with the pauses, about ten minutes.
 const ASKED: u32 = 120;
 
-/// How often somebody who asks for a battle that is just being brought here looks whether it has come, and the pause: together
-/// less than the patience of whoever asks.
-const ARRIVALS: u32 = 30;
+/// How long somebody waits for a battle that is just being brought here, in milliseconds, and the pause before asking again
+/// for one that nobody brings any more: together less than the patience of whoever asks.
+const ARRIVAL_MS: u64 = 3_000;
 const ARRIVAL_PAUSE: Duration = Duration::from_millis(100);
 
-const _: () = assert!(ARRIVALS as u128 * ARRIVAL_PAUSE.as_millis() < BATTLE_RESUME.deadline_ms as u128);
+const _: () = assert!(ARRIVAL_MS as u128 + ARRIVAL_PAUSE.as_millis() < BATTLE_RESUME.deadline_ms as u128);
 
 /// How often the others are asked to go on with a battle that is released here, the pause in between, and how many of them each
 /// time.
@@ -95,7 +95,7 @@ impl Flows {
     /// Begins a battle; the answer is the number of the battle in which the target is.
     pub(super) async fn open(&self, from: Life, ask: BattleOpen) -> Result<u64, CallRefusal> {
         let number = ask.battle;
-        if self.ask(|reply| ColosseumInput::Reserve(number, reply)).await? == Reserved::Here {
+        if self.reserve(number, 0).await? == Reserved::Here {
             let event = Event::Join(ask.opener, from.1);
             return self.happens(number, from, event).await.map(|()| number);
         }
@@ -112,7 +112,8 @@ impl Flows {
             Err(refusal) => Err(refusal),
         };
         if began != Ok(number) {
-            self.world.role(ColosseumInput::Forget(number)).await;
+            // Who wants to go on with it finds out by themselves whether there ever was one.
+            self.world.role(ColosseumInput::Forget(number, None)).await;
         }
         let other = began?;
         if other != number {
@@ -205,23 +206,27 @@ impl Flows {
         self.host(room, held, term).await
     }
 
+    async fn reserve(&self, number: u64, until_ms: u64) -> Result<Reserved, CallRefusal> {
+        self.ask(|reply| ColosseumInput::Reserve { number, until_ms, reply }).await
+    }
+
     /// Goes on with a battle whose colosseum is gone, or has released it. Whoever asks while it is being brought here by another's
-    /// wish waits for that.
+    /// wish waits for that, and is answered as the other is.
     pub(super) async fn resume(&self, number: u64) -> Result<(), CallRefusal> {
-        let mut reserved = self.ask(|reply| ColosseumInput::Reserve(number, reply)).await;
-        for _ in 0..ARRIVALS {
-            if !matches!(&reserved, Err(refusal) if refusal.code == codes::BUSY) {
-                break;
-            }
+        let until_ms = self.shared.mesh.now_ms() + ARRIVAL_MS;
+        let mut reserved = self.reserve(number, until_ms).await;
+        while matches!(&reserved, Err(refusal) if refusal.code == codes::BUSY) && self.shared.mesh.now_ms() < until_ms {
             sleep(ARRIVAL_PAUSE).await;
-            reserved = self.ask(|reply| ColosseumInput::Reserve(number, reply)).await;
+            reserved = self.reserve(number, until_ms).await;
         }
-        if reserved? == Reserved::Here {
-            return Ok(());
+        match reserved? {
+            Reserved::Here => return Ok(()),
+            Reserved::Nothing(why) => return Err(why),
+            Reserved::Yours => {}
         }
         let resumed = self.take_over(number).await;
-        if resumed.is_err() {
-            self.world.role(ColosseumInput::Forget(number)).await;
+        if let Err(refusal) = &resumed {
+            self.world.role(ColosseumInput::Forget(number, Some(refusal.clone()))).await;
         }
         resumed
     }

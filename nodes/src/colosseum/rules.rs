@@ -3,8 +3,11 @@
 //! Everything here is synchronous. What waits is handed to keepers and flows; a battle that another node has taken over is
 //! dropped without a word. After a pause in which the lease may have been lost, however short it looks from here, every battle
 //! stands still until its document is found unchanged, and nothing is published meanwhile.
+//!
+//! A colosseum that leaves shows what it has released until that is seen elsewhere, or for [`SHOWN_MS`] after it has learnt who
+//! has it: battle by battle, and NEVER for as long as others are still to be handed over.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use cartographer::geometry::ObjectId;
@@ -12,8 +15,9 @@ use cartographer::world::{CellFrame, TickOutput};
 use mesh::{CallRefusal, NodeId};
 use tokio::sync::oneshot;
 
+use super::coming::Coming;
 use super::hosted::{Due, Hosted, Hosting};
-use super::{ColosseumInput, Life, ROOMS, Released, Reserved, Shared, flows};
+use super::{ColosseumInput, Life, ROOMS, Released, Reply, Reserved, Shared, flows};
 use crate::draining::Draining;
 use crate::game::battle::Exchange;
 use crate::game::combat::{Effect, Event};
@@ -45,7 +49,7 @@ pub(super) struct ColosseumRules {
     report: tokio::sync::watch::Receiver<Arc<crate::world_loop::WorldReport>>,
     rooms: BTreeMap<u64, Hosted>,
     /// Battles that a flow is bringing.
-    coming: BTreeSet<u64>,
+    coming: Coming,
     /// Who lives, as last told.
     lives: Vec<Life>,
     /// The lease, as last told.
@@ -69,7 +73,7 @@ impl ColosseumRules {
             inputs: world.inputs.downgrade(),
             report: world.report.clone(),
             rooms: BTreeMap::new(),
-            coming: BTreeSet::new(),
+            coming: Coming::default(),
             lives: Vec::new(),
             lease: true,
             unsure: false,
@@ -112,7 +116,16 @@ impl ColosseumRules {
         self.moved.push_back((number, node));
     }
 
-    fn reserve(&mut self, number: u64) -> Result<Reserved, CallRefusal> {
+    fn reserve(&mut self, now: u64, number: u64, until_ms: u64, reply: Reply<Reserved>) {
+        match self.reserved(number) {
+            Ok(None) => self.coming.wait(number, now, until_ms, reply),
+            Ok(Some(reserved)) => drop(reply.send(Ok(reserved))),
+            Err(refusal) => drop(reply.send(Err(refusal))),
+        }
+    }
+
+    /// What becomes of a battle that is asked for; `None` if it is being brought here.
+    fn reserved(&mut self, number: u64) -> Result<Option<Reserved>, CallRefusal> {
         if number == 0 || ObjectId(number) > ObjectId::MAX {
             return Err(CallRefusal::malformed(format!("{number} is no battle's number")));
         }
@@ -121,19 +134,19 @@ impl ColosseumRules {
         }
         self.may_act()?;
         if self.rooms.contains_key(&number) {
-            return Ok(Reserved::Here);
+            return Ok(Some(Reserved::Here));
         }
         if self.draining.has_begun() {
             return Err(leaving());
         }
-        if self.coming.contains(&number) {
-            return Err(CallRefusal::new(codes::BUSY, "the battle is just beginning"));
+        if self.coming.contains(number) {
+            return Ok(None);
         }
         if self.rooms.len() + self.coming.len() >= ROOMS {
             return Err(CallRefusal::new(codes::FULL, format!("{ROOMS} battles go on here already")));
         }
-        self.coming.insert(number);
-        Ok(Reserved::Yours)
+        self.coming.begin(number);
+        Ok(Some(Reserved::Yours))
     }
 
     fn may_act(&self) -> Result<(), CallRefusal> {
@@ -168,7 +181,7 @@ impl ColosseumRules {
         for member in hosted.room.members().iter().filter(|member| member.stands()) {
             self.shared.tell(number, &member.fighter.node, member.id(), member.fighter.health);
         }
-        self.coming.remove(&number);
+        self.coming.came(number);
         self.moved.retain(|(other, _)| *other != number);
         self.rooms.insert(number, hosted);
         // Owners may have gone while the battle was on its way.
@@ -199,7 +212,7 @@ impl ColosseumRules {
         }
         self.may_act()?;
         let Some(hosted) = self.rooms.get(&number) else {
-            let (code, why) = match self.coming.contains(&number) {
+            let (code, why) = match self.coming.contains(number) {
                 true => (codes::BUSY, "the battle is just beginning"),
                 false => (codes::MISSING, "there is no such battle here"),
             };
@@ -356,8 +369,8 @@ impl Rules for ColosseumRules {
         self.wake(now);
         // An answer that nobody waits for any more is lost, and the asker asks again.
         match input {
-            ColosseumInput::Reserve(number, reply) => drop(reply.send(self.reserve(number))),
-            ColosseumInput::Forget(number) => drop(self.coming.remove(&number)),
+            ColosseumInput::Reserve { number, until_ms, reply } => self.reserve(now, number, until_ms, reply),
+            ColosseumInput::Forget(number, why) => self.coming.nothing(number, why.as_ref()),
             ColosseumInput::Host(hosting, reply) => drop(reply.send(self.host(world, now, *hosting))),
             ColosseumInput::Happens { number, from, event, reply } => {
                 drop(reply.send(self.happens(world, now, number, &from, event)));
@@ -403,6 +416,7 @@ impl Rules for ColosseumRules {
             }
         }
         self.fade(world, now);
+        self.coming.ticked(now);
         let mut fighters = 0;
         for number in self.numbers() {
             // A tick is never refused.

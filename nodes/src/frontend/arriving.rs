@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::claiming::Taken;
 use super::keeper::Keeper;
 use super::players::{Attached, FrontInput, Join, NewClient, speed};
-use super::sessions::{Farewell, Sessions};
+use super::sessions::{Farewell, HEARD, HEARD_LOOK, Sessions};
 use super::tickets::SessionId;
 use crate::game::{Body, player, player::Player, pose};
 use crate::last_seen;
@@ -82,7 +82,7 @@ pub(super) enum Begins {
 /// Somebody who has come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Arrived {
-    /// The turn of the token that is its session's last: what `Shared::resume_token` is to be given.
+    /// The turn of the last token that its client is known to have: the next one is what `Shared::resume_token` is to be given.
     pub(super) turn: u64,
 }
 
@@ -200,7 +200,7 @@ impl Sessions {
     }
 
     async fn arrive(&self, mut arriving: Arriving, wanted: impl Fn() -> bool + Sync) -> Result<Arrived, Farewell> {
-        if let Some(arrived) = self.come_back(&mut arriving).await? {
+        if let Some(arrived) = self.come_back(&mut arriving, &wanted).await? {
             return Ok(arrived);
         }
         if self.shared.draining() {
@@ -212,7 +212,11 @@ impl Sessions {
     }
 
     /// Somebody whose player is here already.
-    async fn come_back(&self, arriving: &mut Arriving) -> Result<Option<Arrived>, Farewell> {
+    async fn come_back(
+        &self,
+        arriving: &mut Arriving,
+        wanted: impl Fn() -> bool + Sync,
+    ) -> Result<Option<Arrived>, Farewell> {
         let stopping = || Farewell::new(codes::UNAVAILABLE, "this frontend is stopping");
         let (player, session) = (arriving.player, arriving.session);
         match arriving.comes {
@@ -220,14 +224,9 @@ impl Sessions {
             Comes::Anew => self.close(player, "a newer session has taken over").await,
             Comes::Back { turn } => {
                 let Some(client) = arriving.client.take() else { return Ok(None) };
-                let (reply, attached) = oneshot::channel();
-                if !self.world.role(FrontInput::Attach { player, session, turn, client, reply }).await {
-                    return Err(stopping());
-                }
-                match attached.await.map_err(|_| stopping())? {
-                    Attached::Here => return Ok(Some(Arrived { turn: turn.saturating_add(1) })),
-                    Attached::Refused(farewell) => return Err(farewell),
-                    Attached::Absent(client) => arriving.client = Some(client),
+                arriving.client = self.attach(player, (session, turn), client, wanted).await?;
+                if arriving.client.is_none() {
+                    return Ok(Some(Arrived { turn }));
                 }
             }
             Comes::Moved => {
@@ -243,6 +242,40 @@ impl Sessions {
             }
         }
         Ok(None)
+    }
+
+    /// Gives a player that is here its client, which is returned if the player is not here.
+    ///
+    /// Somebody who was welcomed after the same token had been shown, and whose connection lives as far as anybody knows, is first
+    /// given [`HEARD`] to be heard: then the token is used up. If it is not, its welcome may never have come, and the newest
+    /// connection has the player.
+    async fn attach(
+        &self,
+        player: ObjectId,
+        (session, turn): (SessionId, u64),
+        mut client: NewClient,
+        wanted: impl Fn() -> bool + Sync,
+    ) -> Result<Option<NewClient>, Farewell> {
+        let stopping = || Farewell::new(codes::UNAVAILABLE, "this frontend is stopping");
+        let until = Instant::now() + HEARD;
+        loop {
+            let waited = Instant::now() >= until;
+            let (reply, attached) = oneshot::channel();
+            if !self.world.role(FrontInput::Attach { player, session, turn, waited, client, reply }).await {
+                return Err(stopping());
+            }
+            match attached.await.map_err(|_| stopping())? {
+                Attached::Here => return Ok(None),
+                Attached::Refused(farewell) => return Err(farewell),
+                Attached::Absent(absent) => return Ok(Some(absent)),
+                // NEVER so when it has waited.
+                Attached::Later(later) => client = later,
+            }
+            sleep(HEARD_LOOK).await;
+            if !wanted() {
+                return Err(Farewell::new(codes::UNAVAILABLE, "nobody waits for it any more"));
+            }
+        }
     }
 
     /// Gives a claimed player to the world; one that nobody waits for any more is released.
@@ -273,11 +306,8 @@ impl Sessions {
             _ => 0,
         });
         let battle = [arriving.battle, yielded.battle, fights].into_iter().find(|battle| *battle != 0 && here);
-        let turn = match arriving.comes {
-            // Its client may have no later token than the one with which it played before it was moved.
-            Comes::Moved => document.seat.turn,
-            Comes::Anew | Comes::Back { .. } => document.seat.turn.saturating_add(1),
-        };
+        // Nobody has a token whose turn is 0, by which a move is told from a return.
+        let turn = document.seat.turn.max(1);
         let (reply, joined) = oneshot::channel();
         let join = Join {
             player: arriving.player,

@@ -62,7 +62,7 @@ pub struct Standing {
     pub floor: u64,
     /// No act from `floor` on was asked for before this, in seconds since 1970; 0 if that is not known.
     pub floor_s: u64,
-    /// The turn of the last token that its session was given.
+    /// The turn of the last token that its client is known to have.
     pub turn: u64,
 }
 

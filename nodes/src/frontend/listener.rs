@@ -22,6 +22,7 @@ use super::players::{FrontInput, Said};
 use super::sessions::{Farewell, Sessions};
 use super::shard::ClientId;
 use super::socket::Socket;
+use super::wire::WELCOMED;
 use crate::protocol::{ClientMessage, MAX_CLIENT_MESSAGE_BYTES, ServerMessage, codes};
 
 /// Connections that have not yet been let in, at most; further ones wait in the listen backlog.
@@ -194,6 +195,7 @@ async fn part(stream: &mut Stream, farewell: Farewell) {
 async fn listen(mut stream: Stream, mut early: Early, client: ClientId, sessions: &Sessions) {
     let mesh = &sessions.shared.mesh;
     let mut gate = Gate::new(mesh.now_ms());
+    let mut echoed = false;
     loop {
         let next = match early.pop_front() {
             Some(early) => Ok(Some(early)),
@@ -205,6 +207,11 @@ async fn listen(mut stream: Stream, mut early: Early, client: ClientId, sessions
                 Said::Expelled(codes::MALFORMED, "messages are binary, this one was text".to_owned())
             }
             Ok(Some(Ok(Message::Ping(payload)))) => gate.knock(mesh.now_ms(), payload),
+            // Once: whatever else it echoes costs the world nothing.
+            Ok(Some(Ok(Message::Pong(payload)))) if !echoed && payload == WELCOMED => {
+                echoed = true;
+                Said::Echo
+            }
             Ok(Some(Ok(Message::Pong(_) | Message::Frame(_)))) => continue,
             Ok(Some(Err(WsError::Capacity(e)))) => Said::Expelled(codes::MALFORMED, e.to_string()),
             // How a connection ends that was simply lost: its player may come back.

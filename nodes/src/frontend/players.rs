@@ -47,8 +47,7 @@ use fighting::Fights;
 use moving::{MoveInput, Moves};
 
 pub(super) use fighting::UNKNOWN;
-use yielding::Released;
-pub(super) use yielding::speed;
+pub(super) use yielding::{Yields, speed};
 
 /// How long a player without a client stays in the world, waiting for it to come back, in milliseconds.
 pub const LINGER_MS: u64 = 30_000;
@@ -77,12 +76,15 @@ pub enum FrontInput {
         session: SessionId,
         /// The turn of its token.
         turn: u64,
+        /// Whether whoever has the player was given the time to be heard.
+        waited: bool,
         /// The new client.
         client: NewClient,
         /// Told what became of it.
         reply: oneshot::Sender<Attached>,
     },
-    /// Asks for the session of a player and the turn of its last token; none if the player is not here.
+    /// Asks for the session of a player and the turn of the last token that its client is known to have; none if the player is
+    /// not here.
     Seated(ObjectId, oneshot::Sender<Option<(SessionId, u64)>>),
     /// A player goes to another frontend, where a session of it comes in.
     Yield {
@@ -92,8 +94,10 @@ pub enum FrontInput {
         session: SessionId,
         /// The turn of the token with which it comes back; none if it is new.
         turn: Option<u64>,
-        /// Told what its document will not say, and by the second when that is released; nothing if the player is not here.
-        reply: oneshot::Sender<Result<Option<Released>, Farewell>>,
+        /// Whether whoever has the player was given the time to be heard.
+        waited: bool,
+        /// Told what becomes of the player.
+        reply: oneshot::Sender<Result<Yields, Farewell>>,
     },
     /// The document of a player says that this epoch of it is still ours.
     Sure {
@@ -226,7 +230,7 @@ pub struct Join {
     pub walks: Option<(Place, i32)>,
     /// The battle in which it is; 0 if it is in none.
     pub battle: u64,
-    /// The turn of the token that its client gets.
+    /// The turn of the last token that its client is known to have; it gets the next one.
     pub turn: u64,
     /// Its client; without one it lingers.
     pub client: Option<NewClient>,
@@ -250,6 +254,8 @@ pub enum Attached {
     Refused(Farewell),
     /// The player is not here.
     Absent(NewClient),
+    /// Another client was welcomed after this token was shown, and may yet be heard: to be asked again soon.
+    Later(NewClient),
 }
 
 /// A connection that wants to be a player's client.
@@ -273,14 +279,18 @@ pub enum Said {
     Ping(i64),
     /// A ping of WebSocket itself, with its payload.
     Knock(Bytes),
+    /// It has read its welcome.
+    Echo,
     /// It broke the rules and is let go: code, text.
     Expelled(&'static str, String),
 }
 
 pub(super) struct Player {
     session: SessionId,
-    /// The turn of the last token that its session was given.
+    /// The turn of the last token that its client is known to have: the lowest that is good.
     turn: u64,
+    /// Its client was welcomed with the next token and was not heard since: that may never have come.
+    unheard: bool,
     /// Surely ours: false from when the lease was lost until the document has said so.
     pub(super) sure: bool,
     island: IslandId,
@@ -445,8 +455,8 @@ impl Rules for Players {
     fn input(&mut self, world: &mut GameWorld, now: u64, input: FrontInput) {
         match input {
             FrontInput::Join(join) => self.join(world, now, *join),
-            FrontInput::Attach { player, session, turn, client, reply } => {
-                let attached = self.attach(world, now, player, (session, turn), client);
+            FrontInput::Attach { player, session, turn, waited, client, reply } => {
+                let attached = self.attach(world, now, player, (session, turn, waited), client);
                 // An error means that the connection has ended meanwhile: its sink will say so.
                 let _ = reply.send(attached);
             }
@@ -454,9 +464,9 @@ impl Rules for Players {
                 // An error means that nobody waits for it.
                 let _ = reply.send(self.players.get(&player).map(|player| (player.session, player.turn)));
             }
-            FrontInput::Yield { player, session, turn, reply } => {
+            FrontInput::Yield { player, session, turn, waited, reply } => {
                 // An error means that nobody waits for it: the player is released all the same.
-                let _ = reply.send(self.yield_to(world, now, player, session, turn));
+                let _ = reply.send(self.yield_to(world, now, player, session, turn, waited));
             }
             FrontInput::Sure { player, epoch } => self.sure(world, player, epoch),
             FrontInput::Fenced { player, epoch, words } => self.fenced(world, now, player, epoch, words),

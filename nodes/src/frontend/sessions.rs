@@ -18,11 +18,12 @@ use estate::player::{PlayerDocument, Unseated};
 use mesh::tasks::Tasks;
 use mesh::{CallRefusal, IncomingCall};
 use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
 
 use super::Shared;
 use super::arriving::{Arriving, Begins, Comes};
 use super::people;
-use super::players::{FrontInput, NewClient};
+use super::players::{FrontInput, NewClient, Yields};
 use super::sail;
 use super::shard::{ClientId, Sink};
 use super::tickets::{Guest, RESUME_MARK, Refused, Resume, SessionId, TICKET_TTL_MS};
@@ -41,6 +42,17 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the flow of a player that comes in is waited for when it is to leave: well within the deadlines of the calls that
 /// ask for it.
 const TURN_TIMEOUT: Duration = Duration::from_millis(1_000);
+
+/// How long a client that was welcomed may take to be heard when somebody else shows the token that it showed: longer than a
+/// round trip and a tick, shorter than anybody waits who comes back.
+pub(super) const HEARD: Duration = Duration::from_millis(1_000);
+
+/// Between two looks whether it was.
+pub(super) const HEARD_LOOK: Duration = Duration::from_millis(TICK_MS);
+
+const _: () = assert!(
+    2 * HEARD.as_millis() <= SESSION_YIELD.deadline_ms as u128 && HEARD.as_millis() < CLOSE_TIMEOUT.as_millis()
+);
 
 /// How long farewells may take to reach their sockets: the tick that brings them, and one more.
 const LAST_WORDS: Duration = Duration::from_millis(2 * TICK_MS);
@@ -227,18 +239,29 @@ impl Sessions {
         let lock = self.shared.turn(player);
         let turn_of_it = tokio::time::timeout(TURN_TIMEOUT, lock.lock()).await;
         let stopping = || CallRefusal::new(codes::UNAVAILABLE, "this frontend is stopping");
-        let (reply, said) = oneshot::channel();
         let session = SessionId(session.as_u128());
-        if !self.world.role(FrontInput::Yield { player, session, turn, reply }).await {
-            return Err(stopping());
-        }
-        match said.await.map_err(|_| stopping())? {
-            Ok(Some((yielded, released))) => {
+        let until = Instant::now() + HEARD;
+        let yields = loop {
+            let waited = Instant::now() >= until;
+            let (reply, said) = oneshot::channel();
+            if !self.world.role(FrontInput::Yield { player, session, turn, waited, reply }).await {
+                return Err(stopping());
+            }
+            match said.await.map_err(|_| stopping())? {
+                // NEVER so when it has waited.
+                Ok(Yields::Later) => sleep(HEARD_LOOK).await,
+                Ok(Yields::LetGo(yielded, released)) => break Some((yielded, released)),
+                Ok(Yields::Absent) => break None,
+                Err(farewell) => return Err(CallRefusal::new(farewell.code, farewell.text)),
+            }
+        };
+        match yields {
+            Some((yielded, released)) => {
                 // An error means that it was fenced: there is nothing to release.
                 let _ = tokio::time::timeout(CLOSE_TIMEOUT, released).await;
                 Ok(yielded)
             }
-            Ok(None) => {
+            None => {
                 drop(turn_of_it);
                 // Whoever asks believes that it is ours: it is being released, or was claimed without our knowing.
                 if self.is_released(player).await && self.adopt(player).await == Some(true) {
@@ -246,7 +269,6 @@ impl Sessions {
                 }
                 Ok(Yielded::default())
             }
-            Err(farewell) => Err(CallRefusal::new(farewell.code, farewell.text)),
         }
     }
 

@@ -11,8 +11,15 @@ const HEADER_BYTES: usize = 10;
 /// A final binary frame (RFC 6455, section 5.2).
 const FINAL_BINARY: u8 = 0x82;
 
+/// A ping (RFC 6455, section 5.5.2).
+const PING: u8 = 0x89;
+
 /// A pong (RFC 6455, section 5.5.3).
 const PONG: u8 = 0x8a;
+
+/// What is in the ping that comes right behind a welcome. Every client's library answers it by itself (RFC 6455, section 5.5.2)
+/// when it has read it, and with it the welcome.
+pub const WELCOMED: &[u8] = b"welcomed";
 
 /// A whole WebSocket message, ready to be written. Cloning copies no body.
 #[derive(Clone, Debug)]
@@ -26,6 +33,11 @@ impl Wire {
     /// Puts a header in front of `body`.
     pub fn new(body: Bytes) -> Wire {
         Wire::with(FINAL_BINARY, body)
+    }
+
+    /// Asks whether the welcome that was written before it has come.
+    pub fn is_welcomed() -> Wire {
+        Wire::with(PING, Bytes::from_static(WELCOMED))
     }
 
     /// The answer to a WebSocket ping with this payload.

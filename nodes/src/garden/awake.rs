@@ -2,7 +2,8 @@
 //!
 //! A chunk is this garden's while a player sees its cell and rendezvous names this garden. It is read when it becomes so,
 //! when somebody says that it has changed, and now and then in case nobody did; what is read goes to the world. Only the
-//! difference is handled when players or gardens come and go. What is not shown in time is shown later: NEVER is anything
+//! difference is handled when players or gardens come and go. What a garden that is lost has shown is shown over what anybody
+//! still sees of it, at once, and not when that is forgotten. What is not shown in time is shown later: NEVER is anything
 //! decided by it.
 
 mod passing;
@@ -19,7 +20,7 @@ use estate::land::nature::{self, Nature};
 use estate::land::{DeedDocument, HoldingDocument, ObjectDocument, Stand, deed, holding, object};
 use estate::transaction::{Intent, OperationId, TransactionError};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use mesh::{Incarnation, NodeId};
+use mesh::{Incarnation, NodeId, PeerState};
 use prometheus::IntGauge;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -28,6 +29,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::scenes::{Actor, Lease, Scene};
 use super::things::{self, Shown};
 use super::{GardenInput, Shared, keeper};
+use crate::last_seen;
 use crate::world_loop::WorldHandle;
 
 /// Chunks that are read at once, at most.
@@ -37,10 +39,13 @@ const READERS: usize = 16;
 const RESTORERS: usize = 8;
 
 /// After what time a chunk is read again though nobody said that it has changed.
-const READ_AGAIN: Duration = Duration::from_secs(10);
+pub(super) const READ_AGAIN: Duration = Duration::from_secs(10);
 
 /// How often that is looked for.
-const BEAT: Duration = Duration::from_secs(1);
+pub(super) const BEAT: Duration = Duration::from_secs(1);
+
+/// How long somebody may still see what a garden showed that is lost: its lease, the grace of ghosts, and some more.
+const LOST_SEEN: Duration = Duration::from_secs(15);
 
 /// Chunks along a cell's side.
 const CHUNKS: u16 = TILES_PER_CELL / TILES_PER_CHUNK;
@@ -71,6 +76,8 @@ struct Read {
     things: Vec<Shown>,
     whole: Vec<(ObjectId, Nature)>,
     now_s: u64,
+    /// The highest epoch under which anybody was asked about it and still sees any of it.
+    seen: u64,
 }
 
 /// What is known of a chunk that is awake.
@@ -101,6 +108,9 @@ struct Awake {
     leavers: BTreeSet<Incarnation>,
     /// The highest epoch under which any of them has shown anything.
     floor: u64,
+    /// Until then somebody may see what a garden has shown that is lost, or this one in a former life: what is shown anew is
+    /// shown over that.
+    careful_until: Instant,
     /// This garden leaves.
     leaves: bool,
     chunks: BTreeMap<Chunk, Woken>,
@@ -131,6 +141,7 @@ pub(super) async fn run(
         gardens: shared.gardens(),
         leavers: BTreeSet::new(),
         floor: 0,
+        careful_until: Instant::now() + LOST_SEEN,
         leaves: false,
         shared,
         world,
@@ -221,6 +232,11 @@ impl Awake {
         if gardens == self.gardens {
             return true;
         }
+        let peers = self.shared.mesh.peers();
+        let is_up = |node: &NodeId| peers.get(node).is_some_and(|peer| peer.state == PeerState::Up);
+        if self.gardens.iter().any(|node| !gardens.contains(node) && !is_up(node)) {
+            self.careful_until = Instant::now() + LOST_SEEN;
+        }
         self.gardens = gardens;
         self.consider_all().await
     }
@@ -304,8 +320,8 @@ impl Awake {
             }
             (woken.queued, woken.reading) = (false, true);
             woken.waiting.append(&mut woken.next);
-            let shared = self.shared.clone();
-            self.reading.push(Box::pin(async move { (chunk, read(&shared, chunk).await) }));
+            let (shared, careful) = (self.shared.clone(), !woken.shows && Instant::now() < self.careful_until);
+            self.reading.push(Box::pin(async move { (chunk, read(&shared, chunk, careful).await) }));
         }
     }
 
@@ -330,7 +346,7 @@ impl Awake {
         let empty = read.things.is_empty();
         if !empty || woken.shows {
             woken.shows = !empty;
-            let scene = self.shared.scene(chunk, read.things, read.now_s, self.floor);
+            let scene = self.shared.scene(chunk, read.things, read.now_s, self.floor.max(read.seen));
             if !self.world.role(GardenInput::Show(Box::new(scene))).await {
                 return false;
             }
@@ -395,11 +411,23 @@ fn restoring(id: ObjectId, seen: &Nature) -> OperationId {
     OperationId(u128::from_be_bytes(std::array::from_fn(|i| hash[i])))
 }
 
-/// Reads what a chunk shows: its deed, the objects that begin in it, and whose it is.
-async fn read(shared: &Shared, chunk: Chunk) -> Result<Read, TransactionError> {
+/// Reads what a chunk shows; if `careful`, asks all nodes under which epochs they see any of it, too.
+async fn read(shared: &Shared, chunk: Chunk, careful: bool) -> Result<Read, TransactionError> {
+    let mut read = read_documents(shared, chunk).await?;
+    if careful && !read.things.is_empty() {
+        let shown: Vec<ObjectId> = read.things.iter().map(|thing| thing.id).collect();
+        // Epochs follow calendars, which differ, and count seconds: alone they do not tell who has come later.
+        let seen = last_seen::asked(&shared.mesh, &shown, Vec::new()).await;
+        read.seen = seen.iter().map(|seen| seen.epoch.0).max().unwrap_or(0);
+    }
+    Ok(read)
+}
+
+/// Its deed, the objects that begin in it, and whose it is.
+async fn read_documents(shared: &Shared, chunk: Chunk) -> Result<Read, TransactionError> {
     let found = settled::<DeedDocument>(shared, &deed::key(chunk), |it| it.marks.intent.as_ref()).await?;
     let now_s = shared.calendar.now_s();
-    let mut read = Read { deed: found.is_some(), things: Vec::new(), whole: Vec::new(), now_s };
+    let mut read = Read { deed: found.is_some(), things: Vec::new(), whole: Vec::new(), now_s, seen: 0 };
     let Some(found) = found else { return Ok(read) };
     let objects: BTreeSet<ObjectId> = found
         .stands

@@ -3,9 +3,13 @@
 //! An operation that is asked for again, here or at another garden, happens once and has the same answer: what follows from
 //! the operation and the question alone. Because the world has moved on since, the question may look impossible then; so
 //! before anything is refused, the estate is asked whether it has happened ([`Shared::serve`]). Who may do it is looked up when it
-//! is asked; what the estate guards itself (whose the land is, what a bag holds) is decided in the transaction.
+//! is asked; what the estate guards itself (whose the land is, what a bag holds) is decided in the transaction. What takes long is
+//! given up before it has begun ([`ACTS_MOST`]), NEVER where it has.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use cartographer::geometry::{Chunk, IslandId, ObjectId};
 use cartographer::terrain::Terrain;
@@ -14,8 +18,9 @@ use estate::goods::{Goods, GoodsEffect, ItemName, Place};
 use estate::land::{ObjectDocument, ledger, object};
 use estate::transaction::{OperationId, Part, TransactionError};
 use mesh::CallRefusal;
+use tokio::time::sleep;
 
-use super::Shared;
+use super::{ACTS_MOST, Shared};
 use crate::game::made_by;
 use crate::methods::living::{GardenAnswer, GardenAsk, GardenWhat, refusal};
 use crate::protocol::codes;
@@ -67,20 +72,52 @@ impl Shared {
     /// Does what is asked.
     pub(super) async fn serve(&self, ask: &GardenAsk) -> Result<GardenAnswer, CallRefusal> {
         if let GardenWhat::Look { object } = &ask.what {
-            return self.look(ask, *object).await.map(GardenAnswer::Holds).map_err(Refused::told);
+            let looked = self.in_time(ask, self.look(ask, *object)).await;
+            return looked.map(GardenAnswer::Holds).map_err(Refused::told);
         }
-        let done = match self.act(ask).await {
+        let done = self.in_time(ask, self.act_or_has_happened(ask)).await;
+        if let Some(chunk) = done.map_err(Refused::told)? {
+            self.changed(chunk).await;
+        }
+        Ok(answer(ask))
+    }
+
+    /// What comes of an act, unless it has not begun within [`ACTS_MOST`].
+    async fn in_time<T>(
+        &self,
+        ask: &GardenAsk,
+        act: impl Future<Output = Result<T, Refused>> + Send,
+    ) -> Result<T, Refused> {
+        let (mut act, mut time) = (pin!(act), pin!(sleep(ACTS_MOST)));
+        poll_fn(|context| {
+            // Looked at first: what was interrupted by a freeze goes no step further.
+            let late = time.is_elapsed() || time.as_mut().poll(context).is_ready();
+            let cut = || late && !self.estate.drives(ask.op);
+            if !cut()
+                && let Poll::Ready(done) = act.as_mut().poll(context)
+            {
+                return Poll::Ready(done);
+            }
+            match cut() {
+                true => {
+                    let text = "it took too long: ask again under the same number";
+                    Poll::Ready(Err(Refused::new(codes::UNKNOWN, text)))
+                }
+                false => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    async fn act_or_has_happened(&self, ask: &GardenAsk) -> Done {
+        match self.act(ask).await {
             Err(refused) if refused.is_final() => match self.has_happened(ask).await {
                 Ok(true) => Ok(None),
                 Ok(false) => Err(refused),
                 Err(error) => Err(error.into()),
             },
             other => other,
-        };
-        if let Some(chunk) = done.map_err(Refused::told)? {
-            self.changed(chunk).await;
         }
-        Ok(answer(ask))
     }
 
     async fn act(&self, ask: &GardenAsk) -> Done {

@@ -10,9 +10,6 @@ use crate::processes::Process;
 /// A process may have grown by this much, in MiB, and by this part, before it counts as grown.
 const GROWTH_MIB: f64 = 48.0;
 const GROWTH_PART: f64 = 0.35;
-/// The same for gateways: each password that is hashed takes 19 MiB, and the allocator keeps what it had for as many as were
-/// ever hashed at once.
-const GROWTH_GATEWAY_MIB: f64 = 400.0;
 /// A process may have so many descriptors more than in the beginning: links on their way, files just being read, players
 /// who came over from others.
 const GROWTH_DESCRIPTORS: f64 = 48.0;
@@ -62,8 +59,7 @@ impl Samples {
         let mut grown = Vec::new();
         for (name, samples) in &self.of {
             if let Some([first, middle, last]) = Samples::thirds(samples, |sample| sample.memory_mib) {
-                let growth = if name.starts_with("gateway") { GROWTH_GATEWAY_MIB } else { GROWTH_MIB };
-                let limit = first * (1.0 + GROWTH_PART) + growth;
+                let limit = first * (1.0 + GROWTH_PART) + GROWTH_MIB;
                 if last > limit && last > middle * 1.05 {
                     grown.push(format!(
                         "{name} has grown from {first:.0} over {middle:.0} to {last:.0} MiB (medians of thirds; tolerated: {limit:.0})"

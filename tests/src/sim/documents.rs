@@ -63,6 +63,7 @@ impl Watched {
     }
 
     fn written(&self, key: &str, value: Option<Head>, inserted: bool, answer: &Result<Version, StoreError>) {
+        tracing::trace!(node = self.node, key, inserted, ?answer, "a document is written");
         if key.starts_with("transfer/") {
             self.arbiter(key, inserted, answer);
         }
@@ -146,7 +147,11 @@ fn head(key: &str, value: &Bytes) -> Option<Head> {
 #[async_trait]
 impl Store for Watched {
     async fn get(&self, key: &str) -> Result<Option<Stored>, StoreError> {
-        self.store.get(key).await
+        let found = self.store.get(key).await;
+        if let Err(error) = &found {
+            tracing::trace!(node = self.node, key, %error, "a document is not read");
+        }
+        found
     }
 
     async fn insert(&self, key: &str, value: Bytes, options: WriteOptions) -> Result<Version, StoreError> {

@@ -10,4 +10,8 @@ pub const SEEDS: &[(u64, &str)] = &[
     (181, "what a garden had done before it slept was told as not done when the call was repeated: garden.rs"),
     (40, "a garden that thawed carried out what had waited and what another had refused meanwhile: garden/pulse.rs"),
     (173, "an act that had happened was refused when it was asked again in a battle: frontend/acts/earlier.rs"),
+    (888, "a colosseum went on showing a battle that it had handed over while others waited: colosseum/rules.rs"),
+    (1136, "the same, while the others could not be saved: colosseum/rules.rs"),
+    (1297, "the same, while another colosseum did not answer: colosseum/rules.rs"),
+    (30195, "the same, in a rolling replacement: colosseum/rules.rs"),
 ];

@@ -7,6 +7,7 @@ use cartographer::geometry::ObjectId;
 use estate::store::memory::{Fault, Rates};
 use futures_util::future::join_all;
 use mesh::{NodeId, Role};
+use nodes::frontend::players::LINGER_MS;
 use nodes::game::player::MAX_SPEED;
 use nodes::methods::{CloseSession, SESSION_CLOSE, pack};
 use nodes::protocol::{Act, Command, UNITS_PER_TILE, Wares, codes};
@@ -180,6 +181,103 @@ fn a_token_works_once_wherever_it_is_shown() {
         let told = thief.shows("frontend-1", &third).await.expect_err("it was used");
         assert!(told.starts_with(codes::TICKET_USED), "{told}");
     });
+}
+
+/// Nobody is let in with this token anywhere.
+async fn is_used_up(thief: &mut Person, token: &str) {
+    for frontend in ["frontend-1", "frontend-2", "frontend-3"] {
+        let told = thief.shows(frontend, token).await.expect_err("it was used");
+        assert!(told.starts_with(codes::TICKET_USED), "{frontend}: {told}");
+    }
+}
+
+#[test]
+fn a_welcome_that_never_comes_uses_up_no_token_and_one_that_was_heard_of_does() {
+    for (there, ends) in [("frontend-1", true), ("frontend-1", false), ("frontend-2", true), ("frontend-2", false)] {
+        story(meadow(), async |village| {
+            let mut ann = village.person("Ann", 1, 30, 30).await;
+            ann.arrives("frontend-1").await;
+            let older = ann.token();
+            ann.vanishes();
+            ann.resumes("frontend-1").await;
+            let token = ann.token();
+            ann.vanishes();
+            let mut thief = ann.twin();
+            let mut lost = Vec::new();
+            // However often, where she was or elsewhere.
+            for frontend in ["frontend-1", "frontend-1", "frontend-2"] {
+                lost.push(ann.is_welcomed_in_vain(frontend, &token, ends).await);
+                is_used_up(&mut thief, &older).await;
+            }
+            ann.shows(there, &token).await.unwrap_or_else(|e| panic!("{there}, ends: {ends}: {e}"));
+            assert_ne!(ann.token(), token);
+            is_used_up(&mut thief, &token).await;
+            is_used_up(&mut thief, &older).await;
+            assert!(ann.act(Act::Bag {}).await.1.done(), "a stolen old token harms nobody");
+            village.until("one client to be live", || ends || lost.iter().all(|pipe| pipe.closed())).await;
+            let next = ann.token();
+            ann.vanishes();
+            ann.resumes("frontend-3").await;
+            is_used_up(&mut thief, &next).await;
+            assert!(ann.act(Act::Bag {}).await.1.done() && !ann.is_lost());
+        });
+    }
+}
+
+#[test]
+fn a_welcome_that_never_came_uses_up_no_token_though_its_frontend_let_the_player_go_or_died() {
+    for dies in [false, true] {
+        story(meadow(), async |village| {
+            let mut ann = village.person("Ann", 1, 30, 30).await;
+            ann.arrives("frontend-1").await;
+            let older = ann.token();
+            ann.vanishes();
+            ann.resumes("frontend-1").await;
+            let token = ann.token();
+            ann.vanishes();
+            ann.is_welcomed_in_vain("frontend-1", &token, true).await;
+            if dies {
+                village.kill("frontend-1");
+                village.revive("frontend-1").await;
+            } else {
+                village.passes(Duration::from_millis(LINGER_MS)).await;
+                nobodys(village, ann.player).await;
+            }
+            let mut thief = ann.twin();
+            let told = thief.shows("frontend-3", &older).await.expect_err("it was used");
+            assert!(told.starts_with(codes::TICKET_USED), "dies: {dies}: {told}");
+            ann.shows("frontend-2", &token).await.unwrap_or_else(|e| panic!("dies: {dies}: {e}"));
+            is_used_up(&mut thief, &token).await;
+            assert!(ann.act(Act::Bag {}).await.1.done() && !ann.is_lost());
+        });
+    }
+}
+
+#[test]
+fn who_is_not_heard_loses_its_player_to_the_newest_connection_and_whoever_asks_for_something_was_heard() {
+    for there in ["frontend-1", "frontend-2"] {
+        for asks in [false, true] {
+            story(meadow(), async |village| {
+                let mut ann = village.person("Ann", 1, 30, 30).await;
+                ann.arrives("frontend-1").await;
+                let mut again = ann.twin();
+                ann.vanishes();
+                ann.echoes = false;
+                ann.resumes("frontend-1").await;
+                if asks {
+                    assert!(ann.act(Act::Bag {}).await.1.done());
+                    let told = again.tries_to_resume(there).await.expect_err("it was used");
+                    assert!(told.starts_with(codes::TICKET_USED), "{told}");
+                    assert!(!ann.is_lost());
+                } else {
+                    again.resumes(there).await;
+                    assert!(again.act(Act::Bag {}).await.1.done());
+                    let (code, _) = ann.waits_for("a farewell", |seen| seen.farewell.clone()).await;
+                    assert_eq!(code, codes::REPLACED);
+                }
+            });
+        }
+    }
 }
 
 #[test]

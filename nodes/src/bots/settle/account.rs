@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Eyes, Settler};
+use super::{ANSWER_DEADLINE, Eyes, Settler};
 use crate::protocol::{Act, Wares};
 
 /// Nothing was done for so long: what comes has come.
@@ -69,7 +69,8 @@ enum Question {
     None,
     Wanted,
     Asked,
-    Answered,
+    /// The bag has not come yet since then.
+    Answered(Instant),
     /// The bag has come, then.
     Told(Instant),
 }
@@ -83,6 +84,8 @@ pub(super) enum Compared {
     Same,
     /// They differ, also after the bag was asked for: what is missing, and what is too much.
     Different(Counts, Counts),
+    /// They differ, and the bag that was asked for does not come: what was told last is believed, and the bag asked for again.
+    Untold,
 }
 
 /// What may make a bag larger than its account.
@@ -136,7 +139,7 @@ impl Account {
         self.uniques.clone_from(&wares.uniques);
         self.told_once = true;
         self.changed = Some(now);
-        if matches!(self.question, Question::Answered | Question::Told(_)) {
+        if matches!(self.question, Question::Answered(_) | Question::Told(_)) {
             self.question = Question::Told(now);
         }
     }
@@ -185,10 +188,17 @@ impl Account {
         self.question = Question::Wanted;
     }
 
-    /// The question was answered, or surely not.
-    pub(super) fn asked(&mut self, answered: bool) {
+    /// The question was answered: the bag is to come.
+    pub(super) fn answered(&mut self, now: Instant) {
         if self.question == Question::Asked {
-            self.question = if answered { Question::Answered } else { Question::Wanted };
+            self.question = Question::Answered(now);
+        }
+    }
+
+    /// The question was surely not answered.
+    pub(super) fn not_answered(&mut self) {
+        if self.question == Question::Asked {
+            self.question = Question::Wanted;
         }
     }
 
@@ -203,6 +213,10 @@ impl Account {
             self.own = Some(believed());
             // What was given until now may be in it.
             self.received.clone_from(sources.gifts);
+            // What differs from now on is a new question.
+            if matches!(self.question, Question::Told(_)) {
+                self.question = Question::None;
+            }
             return Compared::Not;
         };
         let loot = self.fought.is_some_and(|at| now.saturating_duration_since(at) < LOOT_FOR);
@@ -222,7 +236,7 @@ impl Account {
                 index += 1;
                 !happened && now.saturating_duration_since(*since) < MAYBE_FOR
             });
-            if !matches!(self.question, Question::Asked | Question::Answered) {
+            if !matches!(self.question, Question::Asked | Question::Answered(_)) {
                 self.question = Question::None;
             }
             self.changed = None;
@@ -239,6 +253,11 @@ impl Account {
                 self.maybes.clear();
                 self.question = Question::None;
                 different
+            }
+            Question::Answered(at) if now.saturating_duration_since(at) > ANSWER_DEADLINE => {
+                self.doubt();
+                self.question = Question::Wanted;
+                Compared::Untold
             }
             _ => Compared::Not,
         }
@@ -318,6 +337,13 @@ impl Settler {
             Compared::Same => {
                 self.commons.report().accounts_checked += 1;
                 true
+            }
+            Compared::Untold => {
+                let me = self.me;
+                self.commons
+                    .report()
+                    .finding("bag_untold", || format!("player {me} asked for its bag and was not told it"));
+                false
             }
             Compared::Different(missing, more) => {
                 let me = self.me;

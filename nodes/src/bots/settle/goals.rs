@@ -219,7 +219,7 @@ impl Settler {
         match &asked.act {
             Act::Gift { player, wares } => self.commons.gave(*player, &counts(wares)),
             Act::Attack { .. } | Act::Join { .. } | Act::Blow { .. } => self.account.fights(eyes.now),
-            Act::Bag {} => self.account.asked(true),
+            Act::Bag {} => self.account.answered(eyes.now),
             _ => {}
         }
     }

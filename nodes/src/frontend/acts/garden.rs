@@ -216,6 +216,7 @@ impl Request {
         ranked.truncate(GARDENS_TRIED);
         let (body, mut maybe) = (pack(ask), false);
         for (garden, left) in ranked.iter().zip((0..ranked.len()).rev()) {
+            tracing::trace!(garden = garden.as_str(), op = %self.op, "a garden is asked");
             let call = self.shared.mesh.call_once(garden, &GARDEN_DO, self.op.0, body.clone());
             let answer = tokio::select! {
                 biased;
@@ -238,9 +239,8 @@ impl Request {
             tracing::debug!(garden = garden.as_str(), op = %self.op, %error, "a garden did not do it");
             match error {
                 CallError::Refused { refusal, .. } if is_answer(&refusal) => {
-                    // An earlier garden may still be at it.
-                    let unsure = maybe && [codes::BUSY, codes::UNAVAILABLE].contains(&refusal.code.as_str());
-                    return if unsure { refused(codes::UNKNOWN, refusal.text) } else { Err(refusal) };
+                    // An earlier garden may still be at it, whatever this one says.
+                    return if maybe { refused(codes::UNKNOWN, refusal.text) } else { Err(refusal) };
                 }
                 error => maybe |= error.outcome() == Outcome::Maybe,
             }

@@ -16,6 +16,10 @@ use crate::protocol::{Command, Outcome, ServerMessage, codes};
 impl Players {
     pub(super) fn said(&mut self, world: &mut GameWorld, now: u64, client: ClientId, said: Said) {
         let Some(&id) = self.clients.get(&client) else { return };
+        // What is asked for is asked for by one who has its welcome. Pings say nothing: whoever waits for it may send them.
+        if matches!(said, Said::Echo | Said::Command(..) | Said::Ask(_)) {
+            self.heard(world, now, id, client);
+        }
         if self.moves.holds_back(id) {
             return self.said_on_the_way(world, now, client, id, said);
         }
@@ -45,6 +49,7 @@ impl Players {
             }
             Said::Ping(t) => self.say(client, &ServerMessage::Pong { t, now_ms: now }),
             Said::Knock(payload) => self.shards.order(client, Order::Say(Wire::pong(payload))),
+            Said::Echo => {}
             Said::Expelled(code, text) => self.close(world, now, id, Some((code, &text)), None),
         }
     }

@@ -2,6 +2,10 @@
 //!
 //! A player without a client lingers for a while, so that a lost connection may come back. Nobody comes in while the
 //! node's lease is lost. It NEVER waits for a document: keepers save and release by themselves.
+//!
+//! A welcome brings the next token. Until its client was heard it may never have come: so long the token that was shown for it
+//! is as good as the next one, wherever it is shown again. Of two clients the newest NEVER has to wait longer than the older one
+//! may take to be heard, and only one is live.
 
 use std::collections::BTreeSet;
 
@@ -22,6 +26,24 @@ use crate::frontend::tickets::SessionId;
 use crate::frontend::wire::Wire;
 use crate::game::{Body, GameWorld, player};
 use crate::protocol::{ServerMessage, Welcome, codes};
+
+impl Player {
+    /// Whether a token of this session and turn is good.
+    pub(super) fn admits(&self, session: SessionId, turn: u64) -> Result<(), Unseated> {
+        if self.session != session {
+            return Err(Unseated::Replaced);
+        }
+        if turn < self.turn && !planted::is("resume_not_rotated") {
+            return Err(Unseated::Used);
+        }
+        Ok(())
+    }
+
+    /// Whether a client that is here was given the token after this one and may yet be heard: then this one is used up.
+    pub(super) fn may_be_heard(&self, turn: u64) -> bool {
+        self.unheard && self.client.is_some() && turn <= self.turn
+    }
+}
 
 impl Players {
     pub(super) fn join(&mut self, world: &mut GameWorld, now: u64, join: Join) {
@@ -51,12 +73,13 @@ impl Players {
         let fresh = Player {
             session,
             turn,
+            unheard: false,
             sure: true,
             island,
             client: None,
             sight: BTreeSet::new(),
             keeper,
-            // The turn that its document says: so the first save follows at once.
+            // Another turn: so the first save follows at once.
             saved: Standing { island, place, health, floor, floor_s, turn: turn.wrapping_sub(1) },
             home,
             operations: Operations::new(id, epoch.0, floor, earlier_ms, now),
@@ -85,39 +108,52 @@ impl Players {
         let _ = reply.send(Ok(()));
     }
 
-    /// A client comes back to its player with a token of this session and turn.
+    /// A client comes back to its player with a token of this session and turn; `waited` if whoever has it was given the time
+    /// to be heard.
     pub(super) fn attach(
         &mut self,
         world: &mut GameWorld,
         now: u64,
         id: ObjectId,
-        (session, turn): (SessionId, u64),
+        (session, turn, waited): (SessionId, u64, bool),
         client: NewClient,
     ) -> Attached {
         let acts = self.acts_for(id);
         let Some(player) = self.players.get_mut(&id) else { return Attached::Absent(client) };
-        let unseated = match turn {
-            _ if player.session != session => Some(Unseated::Replaced),
-            turn if turn < player.turn && !planted::is("resume_not_rotated") => Some(Unseated::Used),
-            _ => None,
-        };
-        if let Some(unseated) = unseated {
+        if let Err(unseated) = player.admits(session, turn) {
             return Attached::Refused(unseated.into());
         }
         if !acts {
             let text = "this frontend does not know yet whether the player is still its own: try again";
             return Attached::Refused(Farewell::new(codes::UNAVAILABLE, text));
         }
-        player.turn = turn.saturating_add(1);
+        if !waited && player.may_be_heard(turn) {
+            return Attached::Later(client);
+        }
+        player.turn = player.turn.max(turn);
         self.connect(world, now, id, client);
         // An older token is to be worthless elsewhere too.
         self.save(world, now, id);
         Attached::Here
     }
 
+    /// A client was heard that has read its welcome: the token that it showed for it is used up, here and elsewhere.
+    pub(super) fn heard(&mut self, world: &GameWorld, now: u64, id: ObjectId, client: ClientId) {
+        if let Some(player) = self.players.get_mut(&id)
+            && player.unheard
+            && player.client == Some(client)
+        {
+            player.unheard = false;
+            player.turn = player.turn.saturating_add(1);
+            self.save(world, now, id);
+        }
+    }
+
     /// Makes `client` the player's client: welcome, clocks, and whatever it sees already.
     pub(super) fn connect(&mut self, world: &mut GameWorld, now: u64, id: ObjectId, client: NewClient) {
         let Some(player) = self.players.get_mut(&id) else { return };
+        player.unheard = true;
+        let next = player.turn.saturating_add(1);
         if let Some(old) = player.client.replace(client.id) {
             self.clients.remove(&old);
             self.shared.metrics.farewells.with_label_values(&[codes::REPLACED]).inc();
@@ -130,7 +166,7 @@ impl Players {
         let motion = world.get(id).map_or_else(|| Motion::standing(player.saved.place, now), |real| real.motion());
         let welcome = ServerMessage::Welcome(Welcome {
             player: id.0,
-            resume_token: self.shared.resume_token(player.session, id, player.turn),
+            resume_token: self.shared.resume_token(player.session, id, next),
             publisher: self.shared.publisher,
             now_ms: now,
             island: player.island.0,
@@ -143,6 +179,7 @@ impl Players {
         });
         self.shards.order(client.id, Order::Add(client.sink));
         self.say(client.id, &welcome);
+        self.shards.order(client.id, Order::Say(Wire::is_welcomed()));
         self.say(client.id, &ServerMessage::Clocks(self.clocks.clone()));
         self.bags_due.insert(id);
         self.look_at(id, OWN_PARTY);

@@ -80,7 +80,7 @@ pub struct Stays {
 pub struct LetGo {
     /// Its session.
     pub session: SessionId,
-    /// The turn of its last token.
+    /// The turn of the last token that its client is known to have.
     pub turn: u64,
     /// The epoch under which it was held.
     pub epoch: Epoch,
@@ -254,7 +254,7 @@ impl Players {
                 self.shards.order(client, Order::Close(Some(farewell(code, &text))));
             }
             // It asks again where it goes.
-            Said::Command(..) | Said::Refused(..) | Said::Ask(_) => {}
+            Said::Command(..) | Said::Refused(..) | Said::Ask(_) | Said::Echo => {}
         }
     }
 

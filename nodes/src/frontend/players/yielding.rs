@@ -5,7 +5,6 @@
 //! its document are NEVER touched.
 
 use cartographer::geometry::{Epoch, ObjectId};
-use estate::player::Unseated;
 use tokio::sync::oneshot;
 
 use super::Players;
@@ -16,11 +15,19 @@ use crate::game::{Body, GameWorld};
 use crate::methods::Yielded;
 use crate::protocol::codes;
 
-/// What a player that is let go leaves behind, and when its document is released.
-pub(in crate::frontend) type Released = (Yielded, oneshot::Receiver<()>);
+/// What becomes of a player that another frontend wants.
+pub enum Yields {
+    /// It is let go: what its document does not say, and when that is released.
+    LetGo(Yielded, oneshot::Receiver<()>),
+    /// It is not here.
+    Absent,
+    /// Its client was welcomed after that token was shown, and may yet be heard: to be asked again soon.
+    Later,
+}
 
 impl Players {
-    /// Lets a player go to where this session comes in: a new one if it has no turn, else one that comes back.
+    /// Lets a player go to where this session comes in: a new one if it has no turn, else one that comes back; `waited` if its
+    /// client was given the time to be heard.
     pub(super) fn yield_to(
         &mut self,
         world: &mut GameWorld,
@@ -28,18 +35,17 @@ impl Players {
         id: ObjectId,
         session: SessionId,
         turn: Option<u64>,
-    ) -> Result<Option<Released>, Farewell> {
-        let Some(player) = self.players.get(&id) else { return Ok(None) };
+        waited: bool,
+    ) -> Result<Yields, Farewell> {
+        let Some(player) = self.players.get(&id) else { return Ok(Yields::Absent) };
         let (done, released) = oneshot::channel();
         let Some(turn) = turn else {
             self.close(world, now, id, Some((codes::REPLACED, "a newer session has taken over")), Some(done));
-            return Ok(Some((Yielded::default(), released)));
+            return Ok(Yields::LetGo(Yielded::default(), released));
         };
-        if player.session != session {
-            return Err(Unseated::Replaced.into());
-        }
-        if turn < player.turn {
-            return Err(Unseated::Used.into());
+        player.admits(session, turn)?;
+        if !waited && player.may_be_heard(turn) {
+            return Ok(Yields::Later);
         }
         if player.client.is_some() {
             self.shared.metrics.farewells.with_label_values(&[codes::REPLACED]).inc();
@@ -47,7 +53,7 @@ impl Players {
         let yielded = Yielded { walks: walks(world, now, id), battle: battle(world, id) };
         let last = farewell(codes::REPLACED, "another connection has taken over");
         self.remove(world, now, id, Some(last), true, Some(done));
-        Ok(Some((yielded, released)))
+        Ok(Yields::LetGo(yielded, released))
     }
 
     /// Whether a player is in a battle, or about to be told so by its room.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use cartographer::geometry::ObjectId;
 use mesh::tasks::Tasks;
 use nodes::frontend::connection::Gate;
-use nodes::frontend::players::FrontInput;
+use nodes::frontend::players::{FrontInput, Said};
 use nodes::frontend::sessions::Sessions;
 use nodes::frontend::shard::ClientId;
 use nodes::methods::OpenSession;
@@ -118,7 +118,11 @@ impl Line {
 
     /// What was sent here since the last look.
     pub fn take(&self) -> Vec<bytes::Bytes> {
-        self.pipe.take()
+        let messages = self.pipe.take();
+        if self.pipe.pinged() {
+            self.say(FrontInput::Said(self.id, Said::Echo));
+        }
+        messages
     }
 
     /// Whether it is over: the process is dead, or has closed it.
