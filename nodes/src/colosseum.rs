@@ -104,8 +104,8 @@ pub enum ColosseumInput {
     Settled(u64, Debt),
     /// Something owed for a battle could not be done yet.
     Unsettled(u64, Debt),
-    /// A battle that was released here goes on at another node.
-    Moved(u64, NodeId),
+    /// A battle that was released here goes on at another node; at none: it is over.
+    Moved(u64, Option<NodeId>),
     /// The lives of nodes that the directory shows.
     Living(Vec<Life>),
     /// This node leaves: rooms are saved and released. The answer comes when every keeper has its order: the battles, and what

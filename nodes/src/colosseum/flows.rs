@@ -196,13 +196,14 @@ impl Flows {
         let now = self.shared.mesh.now_ms();
         let room = Room::open(ask.battle, (ask.island, ask.place), opener, target, now);
         let room = room.map_err(|refused| CallRefusal::new(refused.code(), refused.to_string()))?;
+        let term = self.shared.mesh.lease().term();
         let held = self.claim(ask.battle, &nobody_is_gone).await?;
         if !held.state.is_empty() {
             let over = CallRefusal::new(codes::MISSING, "there was a battle of this number already");
             self.put_down(ask.battle, held).await;
             return Err(over);
         }
-        self.host(room, held).await
+        self.host(room, held, term).await
     }
 
     async fn reserve(&self, number: u64, until_ms: u64) -> Result<Reserved, CallRefusal> {
@@ -244,6 +245,7 @@ impl Flows {
             };
             return Err(if begins { CallRefusal::new(codes::BUSY, "the battle is just beginning") } else { missing() });
         }
+        let term = self.shared.mesh.lease().term();
         let mut held = self.claim(number, &*self.shared.owners).await?;
         let Some(room) = room_of(&held.state) else {
             self.put_down(number, held).await;
@@ -261,7 +263,7 @@ impl Flows {
             }
         }
         tracing::info!(battle = number, epoch = held.epoch(), "a battle goes on here");
-        self.host(room, held).await
+        self.host(room, held, term).await
     }
 
     /// What was last shown of a battle whose colosseum is gone: under the epoch of its last owner, or, if that showed nothing
@@ -290,15 +292,21 @@ impl Flows {
                 sleep(HAND_OVER_PAUSE).await;
             }
             for node in battles::ranked(&self.shared.mesh.peers(), number).into_iter().take(HAND_OVER_ASKED) {
-                match self.shared.mesh.call(&node, &BATTLE_RESUME, pack(&number)).await {
-                    Ok(_) => {
-                        tracing::info!(battle = number, to = %node, "a battle was handed over");
-                        self.world.role(ColosseumInput::Moved(number, node)).await;
-                        return;
-                    }
-                    Err(CallError::Refused { refusal, .. }) if refusal.code == codes::MISSING => return,
-                    Err(error) => tracing::debug!(battle = number, %error, "a battle was not taken"),
-                }
+                let to = match self.shared.mesh.call(&node, &BATTLE_RESUME, pack(&number)).await {
+                    Ok(_) => Some(node),
+                    Err(CallError::Refused { refusal, .. }) if refusal.code == codes::MISSING => None,
+                    Err(error) => match led_elsewhere(&error).filter(|owner| *owner != self.shared.mesh.me().node) {
+                        // A member's owner has asked before us.
+                        Some(owner) => Some(owner),
+                        None => {
+                            tracing::debug!(battle = number, %error, "a battle was not taken");
+                            continue;
+                        }
+                    },
+                };
+                tracing::info!(battle = number, ?to, "a battle was handed over");
+                self.world.role(ColosseumInput::Moved(number, to)).await;
+                return;
             }
         }
         tracing::warn!(battle = number, "no colosseum takes a battle: its fighters' owners ask for it");
@@ -313,10 +321,10 @@ impl Flows {
         }
     }
 
-    async fn host(&self, room: Room, held: Box<Held>) -> Result<(), CallRefusal> {
+    async fn host(&self, room: Room, held: Box<Held>, term: Option<u64>) -> Result<(), CallRefusal> {
         let (number, epoch) = (room.number, Epoch(held.epoch()));
         let (keeper, keeping) = keeper::of(number, held);
-        let hosting = Box::new(Hosting { room, epoch, keeper });
+        let hosting = Box::new(Hosting { room, epoch, keeper, term });
         // The keeper runs first: the world saves as soon as it has the battle. One that the world refuses ends by itself, and
         // what it held is given up below.
         let (asked, keeping) = (self.ask(|reply| ColosseumInput::Host(hosting, reply)).await, keeping);
@@ -344,6 +352,12 @@ impl Flows {
         let freed = as_taken(number, fighter);
         self.shared.tasks.spawn(async move { free(&shared, &owner, &freed).await });
     }
+}
+
+/// Who leads a battle, by the word of a colosseum that does not.
+fn led_elsewhere(error: &CallError) -> Option<NodeId> {
+    let CallError::Refused { refusal, .. } = error else { return None };
+    (refusal.code == ELSEWHERE).then(|| NodeId::new(&refusal.text).ok()).flatten()
 }
 
 enum Taken {

@@ -43,6 +43,8 @@ pub struct Hosting {
     pub(super) room: Room,
     pub(super) epoch: Epoch,
     pub(super) keeper: Keeper,
+    /// The term of the lease in which its post was claimed.
+    pub(super) term: Option<u64>,
 }
 
 /// A battle that is here.
@@ -81,7 +83,7 @@ pub(super) enum Due {
 
 impl Hosted {
     pub(super) fn new(hosting: Hosting) -> Hosted {
-        let Hosting { room, epoch, keeper } = hosting;
+        let Hosting { room, epoch, keeper, .. } = hosting;
         let shown = room.view();
         Hosted { room, epoch, keeper, shown, revision: 0, saved: 0, still_until: None, owed: BTreeMap::new() }
     }

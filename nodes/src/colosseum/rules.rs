@@ -3,6 +3,9 @@
 //! Everything here is synchronous. What waits is handed to keepers and flows; a battle that another node has taken over is
 //! dropped without a word. After a pause in which the lease may have been lost, however short it looks from here, every battle
 //! stands still until its document is found unchanged, and nothing is published meanwhile.
+//!
+//! A colosseum that leaves shows what it has released until that is seen elsewhere, or for [`SHOWN_MS`] after it has learnt who
+//! has it: battle by battle, and NEVER for as long as others are still to be handed over.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -32,6 +35,9 @@ pub(super) const REACTIONS: [&str; 7] = ["struck", "guards", "dodges", "strikes_
 /// A world that was not asked for so long may have slept while its lease ran out, in milliseconds.
 const SLEPT_MS: u64 = 1_000;
 
+/// How long a battle that another colosseum has is still shown here, if that is not seen to show it, in milliseconds.
+pub(super) const SHOWN_MS: u64 = 500;
+
 /// Battles that went on elsewhere of which that is remembered, at most.
 const MOVED: usize = 2 * ROOMS;
 
@@ -55,6 +61,8 @@ pub(super) struct ColosseumRules {
     leaving: bool,
     /// Battles that were here and go on elsewhere, oldest first, and where that is if it is known.
     moved: VecDeque<(u64, Option<NodeId>)>,
+    /// Battles that others are known to have, and until when they are still shown here.
+    fading: BTreeMap<u64, u64>,
 }
 
 impl ColosseumRules {
@@ -72,6 +80,7 @@ impl ColosseumRules {
             woke_ms: 0,
             leaving: false,
             moved: VecDeque::new(),
+            fading: BTreeMap::new(),
         }
     }
 
@@ -154,6 +163,10 @@ impl ColosseumRules {
     fn host(&mut self, world: &mut GameWorld, now: u64, hosting: Hosting) -> Result<(), CallRefusal> {
         let number = hosting.room.number;
         self.may_act()?;
+        // What was claimed before the lease was lost may be another's by now.
+        if hosting.term.is_none() || hosting.term != self.shared.mesh.lease().term() {
+            return Err(CallRefusal::new(codes::UNAVAILABLE, "this colosseum has lost its lease meanwhile"));
+        }
         for member in hosting.room.members().iter().filter(|member| member.stands()) {
             self.fights_elsewhere(number, member.id())?;
         }
@@ -282,18 +295,46 @@ impl ColosseumRules {
         world.remove(now, ObjectId(number));
     }
 
-    fn leave(&mut self, now: u64, reply: oneshot::Sender<Vec<Released>>) {
+    fn leave(&mut self, world: &mut GameWorld, now: u64, reply: oneshot::Sender<Vec<Released>>) {
         self.leaving = true;
-        // The battles stay to be seen until they are seen elsewhere, and are nobody's here.
-        let rooms = std::mem::take(&mut self.rooms);
-        let released = rooms.into_iter().filter_map(|(number, mut hosted)| {
+        let rooms = std::mem::take(&mut self.rooms).into_iter();
+        // What may be another's already is not saved, nor given to a third; nor is it shown until that is known.
+        let (still, sure): (BTreeMap<_, _>, BTreeMap<_, _>) = rooms.partition(|(_, hosted)| hosted.still());
+        self.rooms = still;
+        self.numbers().into_iter().for_each(|number| self.moves(number, None));
+        // The others stay to be seen until they are seen elsewhere, and are nobody's here.
+        let released = sure.into_iter().filter_map(|(number, mut hosted)| {
             self.moves(number, None);
-            // What may be another's already is not saved, nor given to a third.
-            if hosted.still() { None } else { Some((number, hosted.release(now)?)) }
+            let cell = world.get(ObjectId(number)).map(|real| real.cell());
+            // For as long as this node lives.
+            world.watch_cells(cell);
+            Some((number, hosted.release(now)?))
         });
         let released = released.collect();
         // An error means that nobody waits.
         let _ = reply.send(released);
+    }
+
+    /// A battle that was released here goes on at another node, or is over.
+    fn moved(&mut self, world: &mut GameWorld, now: u64, number: u64, node: Option<NodeId>) {
+        if node.is_some() {
+            self.moves(number, node);
+            self.fading.insert(number, now + SHOWN_MS);
+        } else {
+            self.moved.retain(|(other, _)| *other != number);
+            world.remove(now, ObjectId(number));
+        }
+    }
+
+    /// Once a tick: what is to be seen elsewhere by now is not shown here any more.
+    fn fade(&mut self, world: &mut GameWorld, now: u64) {
+        self.fading.retain(|number, until_ms| {
+            let is_over = now >= *until_ms;
+            if is_over {
+                world.remove(now, ObjectId(*number));
+            }
+            !is_over
+        });
     }
 
     fn numbers(&self) -> Vec<u64> {
@@ -345,7 +386,7 @@ impl Rules for ColosseumRules {
                 self.drop_room(world, now, number);
                 self.moves(number, None);
             }
-            ColosseumInput::Moved(number, node) => self.moves(number, Some(node)),
+            ColosseumInput::Moved(number, node) => self.moved(world, now, number, node),
             ColosseumInput::Unsettled(number, debt) => {
                 if let Some(hosted) = self.rooms.get_mut(&number) {
                     hosted.put_off(debt, now);
@@ -361,7 +402,7 @@ impl Rules for ColosseumRules {
                     let _ = self.step(world, now, number, Event::Living(self.lives.clone()));
                 }
             }
-            ColosseumInput::Leave(reply) => self.leave(now, reply),
+            ColosseumInput::Leave(reply) => self.leave(world, now, reply),
         }
     }
 
@@ -374,6 +415,7 @@ impl Rules for ColosseumRules {
                 None => drop(world.remove(now, ObjectId(number))),
             }
         }
+        self.fade(world, now);
         self.coming.ticked(now);
         let mut fighters = 0;
         for number in self.numbers() {

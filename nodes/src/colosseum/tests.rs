@@ -8,6 +8,7 @@ use estate::audit::audit;
 use estate::goods::transfer::{Leg, transfer};
 use estate::goods::{Goods, Place};
 use estate::player::{self, Birth};
+use estate::post;
 use estate::store::memory::Rates;
 use estate::store::{Store, WriteOptions};
 use estate::transaction::OperationId;
@@ -15,6 +16,7 @@ use mesh::Role;
 use tokio::time::{Duration, Instant};
 
 use super::flows;
+use super::rules::SHOWN_MS;
 use crate::game::battle::Battle;
 use crate::game::combat::{GRACE_MS, blow};
 use crate::methods::living::Freed;
@@ -256,6 +258,24 @@ async fn a_colosseum_that_leaves_has_its_battles_go_on_elsewhere_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_handed_over_is_to_be_seen_here_until_it_is_seen_there_and_then_no_more() {
+    for silent in [false, true] {
+        let scene = Scene::new(2).await;
+        let (leaves, goes_on) = (&scene.arenas[0], &scene.arenas[1]);
+        scene.begin(8).await;
+        leaves.colosseum.leave().await;
+        goes_on.tasks.freeze(silent);
+        let handed = Instant::now();
+        assert!(leaves.shown(8).await.is_some(), "nobody shows it yet");
+        // The node lives on: it may have other battles that nobody takes.
+        until("it is here no more", async || leaves.shown(8).await.is_none()).await;
+        let shown_ms = handed.elapsed().as_millis() as u64;
+        let bound = if silent { SHOWN_MS..SHOWN_MS + 200 } else { 0..SHOWN_MS / 2 };
+        assert!(bound.contains(&shown_ms), "{shown_ms} ms, silent: {silent}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_colosseum_that_slept_too_long_drops_what_another_has_taken_over() {
     let scene = Scene::new(2).await;
     let (front, zoo) = (&scene.front, &scene.zoo);
@@ -273,6 +293,30 @@ async fn a_colosseum_that_slept_too_long_drops_what_another_has_taken_over() {
     assert_eq!(goes_on.shown(8).await.expect("it goes on").1.members.len(), 2);
     assert_eq!((front.battle_of(scene.hero), zoo.battle_of(scene.boar)), (8, 8), "nobody was given back");
     assert_eq!((front.freed(scene.hero).len(), zoo.freed(scene.boar).len()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_claimed_before_the_lease_was_lost_and_answered_after_it_was_back_is_not_begun() {
+    let scene = Scene::new(3).await;
+    let [dies, slow, goes_on] = &scene.arenas[..] else { panic!("three") };
+    scene.begin(8).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    dies.tasks.stop();
+    until("it is gone", async || slow.meets_only(3)).await;
+    slow.faults.random(1, Rates { delay: Duration::from_secs(60), ..Rates::default() });
+    let _ = scene.front.resume(slow, 8).await;
+    until("it is claimed", async || {
+        let post = post::find(&scene.district.store, &flows::key(8)).await.expect("read").expect("a post");
+        post.owner.is_some_and(|owner| owner.node == slow.node.as_str())
+    })
+    .await;
+    slow.faults.clear();
+    slow.tasks.freeze(true);
+    until("it goes on elsewhere", async || scene.front.resume(goes_on, 8).await.is_ok()).await;
+    slow.tasks.freeze(false);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert!(!scene.front.kept().told_by.contains_key(&slow.node), "it speaks of a battle that is another's");
+    assert_eq!((slow.shown(8).await.is_none(), goes_on.shown(8).await.is_some()), (true, true));
 }
 
 #[tokio::test(start_paused = true)]

@@ -332,13 +332,15 @@ impl Dens {
         (0..den.size(id)).map(|index| den.animal(id, index)).collect()
     }
 
-    /// Whether another node shows every animal of a habitat that is here, under a higher epoch.
-    pub fn is_outranked(&self, world: &GameWorld, id: HabitatId) -> bool {
-        let outranked = |object: ObjectId| {
-            let ours = world.get(object).map(|real| real.epoch());
-            ours.is_none_or(|ours| world.ghost(object).is_some_and(|ghost| ghost.epoch() > ours))
-        };
-        self.objects(id).into_iter().all(outranked)
+    /// Whether another node shows some animal of a habitat that is here, under a higher epoch, and whether it shows all.
+    pub fn is_outranked(&self, world: &GameWorld, id: HabitatId) -> (bool, bool) {
+        let (mut some, mut all) = (false, true);
+        for object in self.objects(id) {
+            let Some(ours) = world.get(object).map(|real| real.epoch()) else { continue };
+            let outranked = world.ghost(object).is_some_and(|ghost| ghost.epoch() > ours);
+            (some, all) = (some || outranked, all && outranked);
+        }
+        (some, all)
     }
 
     /// An animal is struck by one whose blow takes so much of a player's health.

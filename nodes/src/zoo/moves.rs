@@ -222,12 +222,18 @@ impl ZooRules {
 
     /// Once a tick: what others show by now is not shown here any more.
     pub(super) fn watch_moves(&mut self, world: &mut GameWorld, now: u64) {
-        let handed = self.stages.iter().filter_map(|(id, stage)| match stage {
-            Stage::Moving(Moving { handed_at: Some(at), .. }) => Some((*id, *at)),
-            _ => None,
-        });
-        let over = handed.filter(|(id, at)| now >= at + SHOWN_MS || self.dens.is_outranked(world, *id));
-        let over: BTreeSet<HabitatId> = over.map(|(id, _)| id).collect();
+        let mut over = BTreeSet::new();
+        for (id, stage) in &mut self.stages {
+            let Stage::Moving(moving) = stage else { continue };
+            let (some, all) = self.dens.is_outranked(world, *id);
+            if some {
+                // Whoever shows them has them, whether or not its answer comes.
+                moving.handed_at.get_or_insert(now);
+            }
+            if moving.handed_at.is_some_and(|at| all || now >= at + SHOWN_MS) {
+                over.insert(*id);
+            }
+        }
         if over.is_empty() {
             return;
         }

@@ -59,7 +59,7 @@ pub(super) struct Moving {
     pub(super) epoch: u64,
     /// Who has woken it since; none if nobody has yet, or nobody did.
     pub(super) to: Option<NodeId>,
-    /// When that was told.
+    /// When that was told, or somebody was first seen to show animals of it.
     pub(super) handed_at: Option<u64>,
     /// Told when it is over.
     pub(super) done: Option<oneshot::Sender<()>>,

@@ -164,10 +164,13 @@ impl District {
         tasks.spawn(async move {
             while let Some(call) = calls.recv().await {
                 let answers = answers.clone();
-                // Others, about cells, are dropped: nobody here has any.
-                if call.method.starts_with("battle.") {
-                    spawner.spawn(async move { answers.answer(call).await });
-                }
+                spawner.spawn(async move {
+                    match call.method.starts_with("battle.") {
+                        true => answers.answer(call).await,
+                        // About cells. An error means that the world has stopped.
+                        false => drop(answers.world.inputs.send(Input::Call(call)).await),
+                    }
+                });
             }
         });
         let node = mesh.me().node.clone();
