@@ -15,6 +15,8 @@ pub const SEEDS: &[(u64, &str)] = &[
         "a frontend that the directory had removed for a while did not tell zoos again what its players see: audience.rs",
     ),
     (311, "the same, for the one habitat in front of a player who had sailed: audience.rs"),
+    (209, "a repeated request of a refused operation was carried out as a new one: mesh/calls/server.rs"),
+    (560, "the same, told by goods that came: mesh/calls/server.rs"),
     (888, "a colosseum went on showing a battle that it had handed over while others waited: colosseum/rules.rs"),
     (1136, "the same, while the others could not be saved: colosseum/rules.rs"),
     (1297, "the same, while another colosseum did not answer: colosseum/rules.rs"),
