@@ -38,6 +38,7 @@ use tokio::time::sleep;
 
 pub use plan::{Plan, SimConfig};
 
+use checks::beliefs::{self, Beliefs};
 use checks::owners::Owners;
 use checks::whole::{self, Truth};
 use checks::{Trace, census};
@@ -62,6 +63,11 @@ const WHOLE_MS: u64 = 2_000;
 
 /// How often to look for a moment without transactions, at most.
 const REST_LOOKS: usize = 60;
+
+/// How long after a node's death another cannot reach the directory, from when to when, and by when everybody must know of
+/// it, in simulated milliseconds: the dead one's lease ends meanwhile, and the other keeps its own.
+const UNSEEN_MS: (u64, u64) = (3_000, 6_000);
+const KNOWN_MS: u64 = 12_000;
 
 /// How long the mesh has to form at the beginning, in simulated milliseconds.
 const FORM_MS: u64 = 2_000;
@@ -102,6 +108,7 @@ struct Run {
     people: People,
     nemesis: Nemesis,
     owners: Owners,
+    beliefs: Beliefs,
     trace: Trace,
     passed_ms: u64,
 }
@@ -122,9 +129,12 @@ impl Run {
         sleep(Duration::from_millis(FORM_MS)).await;
         let people = People::start(&plan, &cluster).await;
         let nemesis = Nemesis::new(&plan, &counts);
-        let (owners, trace) = (Owners::default(), Trace::default());
-        let mut run = Run { outcome, cluster, people, nemesis, owners, trace, passed_ms: FORM_MS };
+        let (owners, beliefs, trace) = (Owners::default(), Beliefs::default(), Trace::default());
+        let mut run = Run { outcome, cluster, people, nemesis, owners, beliefs, trace, passed_ms: FORM_MS };
         run.play(plan.faults_ms).await;
+        if plan.mourns {
+            run.mourn().await;
+        }
         run.heal().await;
         run.finish(&counts).await
     }
@@ -140,6 +150,7 @@ impl Run {
             let census = census(&self.cluster).await;
             self.trace.add(&census);
             self.owners.look(&self.cluster, &census);
+            self.beliefs.look(&self.cluster, &census);
         }
     }
 
@@ -152,6 +163,20 @@ impl Run {
             passed += pause;
             self.nemesis.strike(&mut self.cluster).await;
         }
+    }
+
+    /// One more dies while another cannot reach the directory. All else is well, and nobody takes its place before everybody
+    /// must know.
+    async fn mourn(&mut self) {
+        self.nemesis.heal_the_living(&mut self.cluster).await;
+        let Some(blind) = self.nemesis.die(&mut self.cluster) else { return };
+        self.pass(UNSEEN_MS.0).await;
+        self.nemesis.blind(&mut self.cluster, blind, UNSEEN_MS.1 - UNSEEN_MS.0);
+        self.pass(UNSEEN_MS.1 - UNSEEN_MS.0).await;
+        self.nemesis.heal_the_living(&mut self.cluster).await;
+        self.pass(KNOWN_MS - UNSEEN_MS.1).await;
+        let census = census(&self.cluster).await;
+        self.outcome.violations.extend(beliefs::of_the_dead(&self.cluster, &census));
     }
 
     /// The last fault is over. Within its time everything must be as it should.
@@ -224,6 +249,7 @@ impl Run {
         self.outcome.violations.extend(self.people.books.differences(&documents));
         self.outcome.violations.extend(self.cluster.ledger.wrong());
         self.outcome.violations.extend(self.owners.found());
+        self.outcome.violations.extend(self.beliefs.found());
         for (key, stored) in &documents {
             tracing::trace!(key, value = %String::from_utf8_lossy(&stored.value), "a document at the end");
             self.trace.mix_bytes(key.as_bytes());

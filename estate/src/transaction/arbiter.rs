@@ -248,18 +248,12 @@ pub(super) async fn begin(
 ) -> Result<Begun, DocumentError> {
     let (mut attempts, mut doubt) = (Attempts::new(), false);
     loop {
-        let (document, found) = match held.take() {
-            Some(held) => {
-                let found = held.entry(op);
-                (held, found)
+        let (document, found) = match held_or_read(store, arbiter, op, &mut held).await {
+            Ok(read) => read,
+            Err(error) => {
+                attempts.after_reading(error).await?;
+                continue;
             }
-            None => match read(store, arbiter, op).await {
-                Ok(read) => read,
-                Err(error) => {
-                    attempts.after_reading(error).await?;
-                    continue;
-                }
-            },
         };
         match found {
             Some(found) if found.token == entry.token && found.state == State::Pending => return Ok(Begun::Mine(None)),
@@ -323,18 +317,12 @@ pub(super) async fn change_held(
 ) -> Result<(Option<Entry>, Option<Read>), DocumentError> {
     let mut attempts = Attempts::new();
     loop {
-        let (document, found) = match held.take() {
-            Some(held) => {
-                let found = held.entry(op);
-                (held, found)
+        let (document, found) = match held_or_read(store, arbiter, op, &mut held).await {
+            Ok(read) => read,
+            Err(error) => {
+                attempts.after_reading(error).await?;
+                continue;
             }
-            None => match read(store, arbiter, op).await {
-                Ok(read) => read,
-                Err(error) => {
-                    attempts.after_reading(error).await?;
-                    continue;
-                }
-            },
         };
         let Some(entry) = found else { return Ok((None, None)) };
         let change = decide(&entry);
@@ -363,6 +351,22 @@ impl Read {
             Read::Transfer(kept) => kept.as_ref().map(|kept| kept.document.entry.clone()),
             Read::Ledger(kept) => kept.as_ref().and_then(|kept| kept.document.entries.get(&op).cloned()),
         }
+    }
+}
+
+/// An arbiter as the caller holds it, the first time; read, each further one.
+async fn held_or_read(
+    store: &dyn Store,
+    arbiter: &str,
+    op: OperationId,
+    held: &mut Option<Read>,
+) -> Result<(Read, Option<Entry>), DocumentError> {
+    match held.take() {
+        Some(held) => {
+            let found = held.entry(op);
+            Ok((held, found))
+        }
+        None => read(store, arbiter, op).await,
     }
 }
 

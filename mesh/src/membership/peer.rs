@@ -233,10 +233,10 @@ impl Peer {
         if self.silent(now_ms) {
             return Err(Reason::Silent);
         }
-        if self.mute(now_ms) && !planted::is("mute_link_trusted") {
+        if self.mute(now_ms) && !planted::is("one_way_link_trusted") {
             return Err(Reason::Mute);
         }
-        match self.unlisted_ms {
+        match self.unlisted_ms.filter(|_| !planted::is("one_way_link_trusted")) {
             Some(since_ms) if recovers || now_ms.saturating_sub(since_ms) > UNLISTED_MS => Err(Reason::Unlisted),
             _ => Ok(()),
         }

@@ -178,16 +178,23 @@ pub struct BotsReport {
 }
 
 impl BotsReport {
-    /// All that should be zero in a calm run, added up.
+    /// All that should be zero in a calm run, by kind.
+    pub fn faults_by_kind(&self) -> [(&'static str, u64); 8] {
+        [
+            ("wrong_positions", self.wrong_positions),
+            ("missing_neighbours", self.missing_neighbours),
+            ("gaps", self.gaps),
+            ("errors", self.errors),
+            ("wrong_clocks", self.wrong_clocks),
+            ("not_joined", self.players.saturating_sub(self.joined)),
+            ("hung", self.hung),
+            ("accounts", self.settle.as_ref().map_or(0, SettleReport::found)),
+        ]
+    }
+
+    /// The same, added up.
     pub fn faults(&self) -> u64 {
-        self.wrong_positions
-            + self.missing_neighbours
-            + self.gaps
-            + self.errors
-            + self.wrong_clocks
-            + self.players.saturating_sub(self.joined)
-            + self.hung
-            + self.settle.as_ref().map_or(0, SettleReport::found)
+        self.faults_by_kind().iter().map(|(_, count)| count).sum()
     }
 }
 

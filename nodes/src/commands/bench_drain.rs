@@ -4,6 +4,7 @@
 //! A whole mesh in this process, with real sockets to bots on a thread of their own. A gap is what a client sees: from the last
 //! that it heard of the old frontend to the first that it heard of the new one. It NEVER counts who was not there before.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -44,8 +45,10 @@ struct Figures {
     drain_s: f64,
     /// Players who were more than two tiles from where they knew themselves afterwards.
     jumps: u64,
-    /// Wrong places, missing neighbours, gaps in frames and other faults that the bots saw, in the whole run.
+    /// Faults that the bots saw in the whole run, those before the drain among them.
     faults: u64,
+    /// Those since the drain began, by kind.
+    faults_by_kind: BTreeMap<&'static str, u64>,
     /// How late the bots' own timers were: what the gaps owe to them.
     clients_own_lag_ms: bots::Percentiles,
 }
@@ -97,6 +100,7 @@ pub async fn run(bench: BenchDrain) -> Result<()> {
     for (kind, errors) in &report.error_kinds {
         eprintln!("  {kind}: {} times, first: {}", errors.count, errors.first.join("; "));
     }
+    report.first_findings.iter().for_each(|finding| eprintln!("  {finding}"));
     if bench.json {
         println!("{}", serde_json::to_string(&figures)?);
     }
@@ -132,6 +136,8 @@ async fn drain(
 fn figures(before: &BotsReport, after: &BotsReport, drain_s: f64) -> Figures {
     let unmendable =
         |report: &BotsReport| UNMENDABLE.iter().filter_map(|code| report.refused_by_code.get(*code)).sum::<u64>();
+    let kinds = after.faults_by_kind().into_iter().zip(before.faults_by_kind());
+    let since = kinds.map(|((kind, after), (_, before))| (kind, after.saturating_sub(before)));
     Figures {
         players: before.connected,
         moved: after.redirects.saturating_sub(before.redirects),
@@ -141,6 +147,7 @@ fn figures(before: &BotsReport, after: &BotsReport, drain_s: f64) -> Figures {
         drain_s,
         jumps: after.jumps.saturating_sub(before.jumps),
         faults: after.faults(),
+        faults_by_kind: since.filter(|(_, count)| *count > 0).collect(),
         clients_own_lag_ms: after.own_lag_ms,
     }
 }
@@ -156,8 +163,10 @@ mod tests {
         after.refused_by_code.insert(codes::FENCED.to_owned(), 2);
         after.refused_by_code.insert(codes::BLOCKED.to_owned(), 9);
         after.gap_ms = Gaps { p50: 30.0, p99: 90.0, max: 120.0 };
+        after.gaps = 4;
         let figures = serde_json::to_value(figures(&before, &after, 1.5)).expect("JSON");
         let expected = serde_json::json!({ "players": 7, "moved": 7, "dropped": 1, "refused": 2, "jumps": 0, "drain_s": 1.5,
+            "faults": 4, "faults_by_kind": { "gaps": 4 },
             "gap_ms": { "p50": 30.0, "p99": 90.0, "max": 120.0 } });
         for (name, value) in expected.as_object().expect("an object") {
             assert_eq!(figures[name], *value, "{name}");

@@ -145,7 +145,9 @@ impl Shared {
             }
             GardenWhat::Demolish { object } => {
                 // What is gone is still known for as long as its operation.
-                let kept = peek::<ObjectDocument>(&**self.estate.store(), &object::key(*object)).await?;
+                let kept = peek::<ObjectDocument>(&**self.estate.store(), &object::key(*object)).await;
+                // Who cannot look does not know.
+                let kept = kept.map_err(|error| TransactionError::Unknown { op: ask.op, why: error.to_string() })?;
                 let Some(gone) = kept.map(|kept| kept.document) else { return Ok(false) };
                 Some(ledger::key(gone.island, &gone.footprint))
             }

@@ -33,8 +33,8 @@ pub const LIST: &[Bug] = &[
         found_by: "",
     },
     Bug {
-        name: "mute_link_trusted",
-        what: "a peer that is heard but answers nothing counts as up",
+        name: "one_way_link_trusted",
+        what: "a peer that is heard but hears nothing counts as up",
         at: &["mesh/src/membership/peer.rs"],
         found_by: "",
     },

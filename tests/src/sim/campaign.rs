@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{Outcome, SimConfig, run};
 
 /// Seeds after which a planted bug counts as not found.
-pub const FIND_WITHIN: u64 = 200;
+pub const FIND_WITHIN: u64 = 1_000;
 
 /// What all runs together found.
 #[derive(Clone, Debug, Default)]

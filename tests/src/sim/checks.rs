@@ -1,7 +1,8 @@
 //! What must hold: pure comparisons of what all nodes hold, what all clients are shown, and what the documents say.
 //!
-//! [`owners`] looks while faults go on, [`whole`] when they are over. They NEVER change anything.
+//! [`owners`] and [`beliefs`] look while faults go on, [`whole`] when they are over. They NEVER change anything.
 
+pub mod beliefs;
 pub mod owners;
 pub mod whole;
 
@@ -53,8 +54,8 @@ pub struct Census {
     /// Its world's counts.
     pub stats: Stats,
     view: MeshView,
-    /// The battles that it leads: who is in them.
-    members: BTreeMap<u64, Vec<u64>>,
+    /// The battles that it leads: who is in them, and their health in percent.
+    members: BTreeMap<u64, Vec<(u64, u8)>>,
 }
 
 /// Asks every running, unfrozen node.
@@ -91,7 +92,7 @@ fn look_at(world: &GameWorld, place: usize, role: Role, publisher: u64, acts: bo
     });
     let battles = world.reals().filter(|real| real.view().kind == kind::BATTLE).filter_map(|real| {
         let battle = nodes::game::battle::Battle::of(&real.view().detail)?;
-        Some((real.id().0, battle.members.iter().map(|(member, ..)| *member).collect()))
+        Some((real.id().0, battle.members.iter().map(|(member, _, health)| (*member, *health)).collect()))
     });
     Census {
         place,

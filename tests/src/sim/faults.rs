@@ -176,20 +176,49 @@ impl Nemesis {
         }
     }
 
-    /// Cures everything, and waits until those who are leaving have left.
+    /// Cures everything, and starts whoever is dead.
     pub async fn heal(&mut self, cluster: &mut Cluster) {
+        self.heal_the_living(cluster).await;
+        self.restore(cluster).await;
+    }
+
+    /// Cures everything but death.
+    pub async fn heal_the_living(&mut self, cluster: &mut Cluster) {
         for (_, cure) in std::mem::take(&mut self.cures) {
-            if !matches!(cure, Cure::Drain(_)) {
+            if !matches!(cure, Cure::Drain(_) | Cure::Revive(_)) {
                 self.cure(cluster, cure).await;
             }
         }
         cluster.network.heal();
         for i in 0..cluster.places.len() {
             cluster.places[i].troubled_until = Some(Instant::now());
-            for cure in [Cure::Directory(i), Cure::Store(i), Cure::Thaw(i), Cure::Revive(i)] {
+            for cure in [Cure::Directory(i), Cure::Store(i), Cure::Thaw(i)] {
                 self.cure(cluster, cure).await;
             }
         }
+    }
+
+    /// Somebody dies. Says who else is to be blind to it; nothing if too few live.
+    pub fn die(&mut self, cluster: &mut Cluster) -> Option<usize> {
+        cluster.reap();
+        let mut alive: Vec<usize> =
+            (0..cluster.places.len()).filter(|i| cluster.places[*i].awake().is_some()).collect();
+        if alive.len() < 3 {
+            return None;
+        }
+        let dies = alive.swap_remove(self.random.random_range(0..alive.len()));
+        tracing::info!(who = cluster.places[dies].name, "dies, and nobody takes its place");
+        cluster.kill(dies);
+        self.counts.add("died_unseen");
+        Some(alive[self.random.random_range(0..alive.len())])
+    }
+
+    /// A node cannot reach the directory for so long.
+    pub fn blind(&mut self, cluster: &mut Cluster, i: usize, ms: u64) {
+        let place = &mut cluster.places[i];
+        tracing::info!(who = place.name, "cannot reach the directory");
+        place.client.cut(Cut::Refused);
+        place.troubled_until = Some(Instant::now() + Duration::from_millis(ms));
     }
 
     /// Starts whoever has left meanwhile.

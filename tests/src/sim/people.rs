@@ -56,6 +56,8 @@ pub struct Shown {
     pub state: String,
     /// Messages that could not be read.
     pub malformed: Vec<String>,
+    /// Places in which it was after an orderly farewell that are not those where it had been.
+    pub strayed: Vec<String>,
     /// A connection of an older session that was never closed.
     pub not_replaced: Option<String>,
     /// A number that stands for all that it was told.
@@ -97,6 +99,7 @@ impl People {
             pace_ms: plan.pace_ms,
             people: plan.people as u64,
             phase: phase.clone(),
+            calm: plan.faults.is_empty(),
         });
         let mut shown = Vec::new();
         for number in FIRST_PLAYER..FIRST_PLAYER + plan.people as u64 {

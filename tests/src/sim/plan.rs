@@ -54,6 +54,8 @@ pub struct Plan {
     pub calendars_s: u64,
     /// How many animals a habitat has.
     pub fierce: bool,
+    /// Whether at the end one more dies, and nobody takes its place until everybody knows.
+    pub mourns: bool,
 }
 
 impl Plan {
@@ -93,6 +95,7 @@ impl Plan {
             delay_ms: if random.random_bool(0.3) { random.random_range(1..20) } else { 0 },
             calendars_s: if random.random_bool(0.3) { random.random_range(1..60) } else { 0 },
             fierce: random.random_bool(0.5),
+            mourns: troubled && random.random_ratio(1, 3),
         }
     }
 }

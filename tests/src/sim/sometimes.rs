@@ -52,6 +52,7 @@ pub const MUST: &[&str] = &[
     "act_asked_again_and_done",
     "act_done_in_a_later_session",
     "act_answered_unknown",
+    "act_repeated",
     "arbiter_ambiguous",
     "settled_by_a_stranger",
     "trade_done",
@@ -73,6 +74,7 @@ pub const MUST: &[&str] = &[
     "thawed_beyond_the_lease",
     "steward_died",
     "member_died_in_battle",
+    "died_unseen",
 ];
 
 /// Those of [`MUST`] that have not happened.

@@ -57,7 +57,8 @@ impl Players {
     /// Answers what was decided during the tick. What this node has not published as an owner was not granted: if it was frozen
     /// or has lost its lease meanwhile, others may own the player, and have never seen it go.
     pub(super) fn tell_decided(&mut self, world: &GameWorld) {
-        for (client, id, seq, mut outcome) in std::mem::take(&mut self.decided) {
+        let mut decided = std::mem::take(&mut self.decided);
+        for (client, id, seq, mut outcome) in decided.drain(..) {
             // Whoever has had its last words meanwhile hears nothing after them.
             if self.clients.get(&client) != Some(&id) {
                 continue;
@@ -70,6 +71,8 @@ impl Players {
             }
             self.say(client, &ServerMessage::Answer { seq, outcome });
         }
+        // Its room is used again.
+        self.decided = decided;
     }
 
     pub(super) fn command(&mut self, world: &mut GameWorld, now: u64, id: ObjectId, command: &Command) -> Outcome {

@@ -20,6 +20,20 @@ const FINDS_OUT: Duration = Duration::from_millis(2_000);
 /// How long the owner of a lower epoch may act beside that of a higher one in any case: what is under way between two ticks.
 const HAND_OVER: Duration = Duration::from_millis(600);
 
+/// How long somebody MUST have been shown hurt in a battle for whoever takes it over to know it: its ghosts are as old as their
+/// last frame or keyframe.
+const SEEN_BY_ALL: Duration = Duration::from_secs(3);
+
+/// Who is hurt in a battle, and since when.
+#[derive(Default)]
+struct Wounds {
+    /// The highest epoch of the battle that was seen.
+    epoch: u64,
+    /// When it was seen last.
+    at: Option<Instant>,
+    hurt: BTreeMap<u64, Instant>,
+}
+
 /// What has been seen so far.
 #[derive(Default)]
 pub struct Owners {
@@ -29,6 +43,8 @@ pub struct Owners {
     both: BTreeMap<(u64, u64), Instant>,
     /// Which nodes acted at the last look, and since when they do.
     acting: BTreeMap<u64, Instant>,
+    /// Who is hurt in each battle.
+    wounds: BTreeMap<u64, Wounds>,
     found: Vec<String>,
     more: usize,
 }
@@ -46,6 +62,7 @@ impl Owners {
             self.ghosts(cluster, node);
         }
         self.acts(cluster, census, now);
+        self.wounds(census, now);
     }
 
     /// All that was wrong.
@@ -71,6 +88,32 @@ impl Owners {
                 self.tell(format!("{name} showed {id} as {before:?} and shows it as {told:?} now"));
             }
         }
+    }
+
+    fn wounds(&mut self, census: &[Census], now: Instant) {
+        let rooms = census.iter().filter(|node| node.acts).flat_map(|node| {
+            let epoch = |battle| node.reals.get(battle).map_or(0, |held| held.epoch);
+            node.members.iter().map(move |(battle, members)| (*battle, epoch(battle), members))
+        });
+        let mut forgotten = Vec::new();
+        for (battle, epoch, members) in rooms {
+            let before = self.wounds.entry(battle).or_default();
+            if epoch < before.epoch {
+                // Of one that is about to find out that another goes on with it.
+                continue;
+            }
+            let last = before.at.filter(|_| epoch > before.epoch);
+            for (member, _) in members.iter().filter(|(_, health)| *health == 100) {
+                let hurt = last.zip(before.hurt.get(member));
+                if hurt.is_some_and(|(last, since)| last.duration_since(*since) >= SEEN_BY_ALL) {
+                    forgotten.push(format!("battle {battle} went on elsewhere and forgot the wounds of {member}"));
+                }
+            }
+            let hurt = members.iter().filter(|(_, health)| *health < 100);
+            let hurt = hurt.map(|(member, _)| (*member, before.hurt.get(member).copied().unwrap_or(now))).collect();
+            *before = Wounds { epoch, at: Some(now), hurt };
+        }
+        forgotten.into_iter().for_each(|what| self.tell(what));
     }
 
     fn acts(&mut self, cluster: &Cluster, census: &[Census], now: Instant) {

@@ -143,6 +143,7 @@ fn clients(truth: &Truth, people: &People) -> Vec<String> {
         let shown = lock(shown);
         let who = shown.player;
         found.extend(shown.malformed.iter().map(|what| format!("person {who} was sent nonsense: {what}")));
+        found.extend(shown.strayed.iter().map(|what| format!("person {who} {what}")));
         if shown.open > 0 {
             found.push(format!("person {who} still waits: {}", shown.state));
         }
@@ -181,8 +182,9 @@ fn clients(truth: &Truth, people: &People) -> Vec<String> {
 /// Whoever fights MUST be in a battle that goes on and knows it, and the other way round.
 fn battles(cluster: &Cluster, census: &[Census]) -> Vec<String> {
     let mut found = Vec::new();
-    let rooms: BTreeMap<u64, &Vec<u64>> =
-        census.iter().flat_map(|node| node.members.iter().map(|(id, m)| (*id, m))).collect();
+    let ids = |members: &Vec<(u64, u8)>| members.iter().map(|(member, _)| *member).collect::<Vec<_>>();
+    let rooms: BTreeMap<u64, Vec<u64>> =
+        census.iter().flat_map(|node| node.members.iter().map(|(id, members)| (*id, ids(members)))).collect();
     let mut fighting = BTreeMap::new();
     for node in census {
         let fighters = node.reals.iter().filter(|(_, held)| held.battle != 0);

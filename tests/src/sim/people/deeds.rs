@@ -76,6 +76,8 @@ deeds! {
     LogOut 1,
     /// Comes in a second time.
     SecondSession 1,
+    /// Asks once more for what was done long ago, under its number.
+    Repeat 3,
 }
 
 /// The name under which an act that is done is counted, if it is.
@@ -151,7 +153,7 @@ pub(super) fn perform(person: &mut Person, deed: Deed) {
             person.act(Act::Chat { channel, text: "hello".to_owned() }, Vec::new());
         }
         Deed::Sail => sail(person),
-        Deed::Vanish | Deed::LogOut | Deed::SecondSession => {}
+        Deed::Vanish | Deed::LogOut | Deed::SecondSession | Deed::Repeat => {}
     }
 }
 

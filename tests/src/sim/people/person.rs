@@ -3,14 +3,14 @@
 //! It is as patient as a good client: an act whose end it does not know is asked for again under its number until somebody
 //! knows, and a frontend that says nothing is left for another. It NEVER looks into a node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::AtomicU8;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cartographer::terrain::Terrain;
 use nodes::game::content::Content;
-use nodes::protocol::{Act, ClientMessage, Command, Outcome, ServerMessage, codes};
+use nodes::protocol::{Act, ClientMessage, Command, Outcome, ServerMessage, UNITS_PER_TILE, Welcome, codes};
 use rand::Rng;
 use rand::rngs::StdRng;
 use tokio::time::{Instant, sleep};
@@ -45,6 +45,13 @@ const ASKS: u32 = 60;
 /// Acts of one person that may be open.
 const OPEN: usize = 2;
 
+/// Acts that a person remembers to have done.
+const PAST: usize = 40;
+
+/// How far from where one has logged out one may be when one comes in again, in 1/256 tile: one walks until the frontend hears of
+/// it.
+const STRAYED: i32 = 2 * UNITS_PER_TILE;
+
 /// What all people of a run share.
 pub struct World {
     /// The frontends.
@@ -65,6 +72,8 @@ pub struct World {
     pub people: u64,
     /// What is done now.
     pub phase: Arc<AtomicU8>,
+    /// Nothing befalls the nodes.
+    pub calm: bool,
 }
 
 /// An act whose end is not known.
@@ -100,6 +109,12 @@ pub struct Person {
     next: u64,
     seq: u32,
     open: BTreeMap<u64, Open>,
+    /// The next session is to be at the same frontend.
+    stays_here: bool,
+    /// Acts that were answered as done, oldest first.
+    past: VecDeque<(u64, Act)>,
+    /// The island and the place of an orderly farewell.
+    parted: Option<(u32, (i32, i32))>,
     heard: Instant,
     pinged: Instant,
     entered: Instant,
@@ -127,6 +142,9 @@ impl Person {
             next: 0,
             seq: 0,
             open: BTreeMap::new(),
+            stays_here: false,
+            past: VecDeque::new(),
+            parted: None,
             heard: now,
             pinged: now,
             entered: now,
@@ -221,6 +239,7 @@ impl Person {
             return Some((name, Key::Ticket(token)));
         }
         let anywhere = names[self.random.random_range(0..names.len())].clone();
+        let anywhere = if self.stays_here && names.contains(&self.frontend) { self.frontend.clone() } else { anywhere };
         // A token that is refused for the moment is not tried for ever: a gateway gives a new session.
         match self.resume.clone().filter(|_| self.random.random_ratio(5, 6)) {
             Some(token) => {
@@ -270,6 +289,7 @@ impl Person {
                     self.resume = Some(welcome.resume_token.clone()).filter(|token| !token.is_empty());
                     let first = welcome.first_operation;
                     self.mix(first);
+                    self.compare_place(&welcome);
                     self.seen.take(ServerMessage::Welcome(welcome));
                     self.welcomed(first);
                 }
@@ -295,6 +315,20 @@ impl Person {
         if gap {
             let cells = self.seen.sight.waiting();
             self.send(&ClientMessage::Ask { cells });
+        }
+    }
+
+    /// Who has logged out in order, and comes in again, is where it was.
+    fn compare_place(&mut self, welcome: &Welcome) {
+        let Some((island, (x, y))) = self.parted.take() else { return };
+        let now = i64::try_from(welcome.now_ms).unwrap_or(i64::MAX);
+        let is = welcome.motion.at(now);
+        if (welcome.island, true) != (island, (is.0 - x).abs().max((is.1 - y).abs()) <= STRAYED) {
+            lock(&self.window).strayed.push(format!(
+                "was at {:?} of {island} and is at {is:?} of {}",
+                (x, y),
+                welcome.island
+            ));
         }
     }
 
@@ -368,6 +402,20 @@ impl Person {
             self.world.books.built(made);
         }
         self.world.books.done(&open.change);
+        if !open.change.is_empty() {
+            self.past.push_back((number, open.act));
+            self.past.drain(..self.past.len().saturating_sub(PAST));
+        }
+    }
+
+    /// Asks for something again that was answered as done: it is not to happen twice, whatever is answered now.
+    fn repeat(&mut self) {
+        if self.past.is_empty() {
+            return;
+        }
+        let (number, act) = self.past[self.random.random_range(0..self.past.len())].clone();
+        self.count("act_repeated");
+        self.says(Command::Act { number, act });
     }
 
     fn never_known(&mut self, number: u64) {
@@ -458,6 +506,9 @@ impl Person {
             }
             Some(Deed::LogOut) => {
                 if let Some(line) = self.line.take() {
+                    // Who dies comes in elsewhere, and who was about to sail may have.
+                    let stays = self.world.calm && self.open.is_empty() && self.seen.health > 50;
+                    self.parted = stays.then(|| (self.seen.island(), self.seen.place()));
                     line.end(self.number);
                     self.resume = None;
                     self.count("logged_out");
@@ -466,6 +517,7 @@ impl Person {
                 }
             }
             Some(Deed::SecondSession) => self.come_in_twice().await,
+            Some(Deed::Repeat) => self.repeat(),
             Some(deed) => deeds::perform(self, deed),
         }
     }
@@ -486,8 +538,10 @@ impl Person {
             return;
         }
         let (older, frontend) = (self.line.take(), self.frontend.clone());
-        self.resume = None;
+        // As often here as elsewhere.
+        (self.resume, self.stays_here) = (None, self.random.random_ratio(1, 2));
         self.come_in().await;
+        self.stays_here = false;
         match (older, &self.line) {
             (Some(older), Some(_)) => self.shadow = Some((older, Instant::now(), frontend)),
             (older, None) => (self.line, self.frontend) = (older, frontend),
