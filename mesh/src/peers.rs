@@ -218,3 +218,32 @@ pub struct MeshCounters {
     /// Messages that the transport refused as malformed or too large.
     pub transport_refused: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_given_to_those_of_a_role_that_are_up() {
+        let states = [PeerState::Up, PeerState::Suspect, PeerState::Connecting, PeerState::Up];
+        let peers = states.into_iter().enumerate().map(|(index, state)| {
+            let node = NodeId::new(&format!("node-{index}")).unwrap();
+            let record = NodeRecord {
+                node: node.clone(),
+                role: if index == 3 { Role::Garden } else { Role::Zoo },
+                incarnation: Incarnation(index as u64),
+                publish: String::new(),
+                request: String::new(),
+                public: None,
+                version: String::new(),
+                protocol: 1,
+            };
+            let record = Arc::new(record);
+            let (clock_offset_ms, clock_offset_us, rtt_us, load) = (0, 0, 0, Bytes::new());
+            (node, PeerInfo { record, state, clock_offset_ms, clock_offset_us, rtt_us, load })
+        });
+        let table = PeerTable { peers: peers.collect() };
+        let up: Vec<&str> = table.up(Role::Zoo).map(|peer| peer.record.node.as_str()).collect();
+        assert_eq!(up, ["node-0"]);
+    }
+}

@@ -45,3 +45,38 @@ pub fn takes_work(peers: &PeerTable, role: Role) -> Vec<NodeId> {
     });
     ready.map(|peer| peer.record.node.clone()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mesh::peers::{PeerInfo, PeerState};
+    use mesh::record::{Incarnation, NodeRecord};
+
+    use super::*;
+
+    #[test]
+    fn who_says_that_it_is_being_emptied_is_given_nothing_new() {
+        let peers = [("zoo-1", false), ("zoo-2", true)].map(|(name, draining)| {
+            let node = NodeId::new(name).expect("a name");
+            let record = NodeRecord {
+                node: node.clone(),
+                role: Role::Zoo,
+                incarnation: Incarnation(1),
+                publish: String::new(),
+                request: String::new(),
+                public: None,
+                version: String::new(),
+                protocol: 1,
+            };
+            let load = Load { draining, ..Load::default() }.encode().into();
+            let (record, state) = (Arc::new(record), PeerState::Up);
+            (node, PeerInfo { record, state, clock_offset_ms: 0, clock_offset_us: 0, rtt_us: 0, load })
+        });
+        let mut table = PeerTable { peers: peers.into_iter().collect() };
+        assert_eq!(takes_work(&table, Role::Zoo), [NodeId::new("zoo-1").expect("a name")]);
+        // Whoever has not said anything yet is not thought to leave.
+        table.peers.values_mut().for_each(|peer| peer.load = Default::default());
+        assert_eq!(takes_work(&table, Role::Zoo).len(), 2);
+    }
+}

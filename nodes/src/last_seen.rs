@@ -52,7 +52,11 @@ pub async fn freshest(
     own: Vec<Seen>,
     epoch: impl Fn(ObjectId) -> Epoch,
 ) -> BTreeMap<ObjectId, Seen> {
-    let found = asked(mesh, objects, own).await;
+    of_epochs(asked(mesh, objects, own).await, epoch)
+}
+
+/// Of each object the freshest that was seen of it under the epoch that `epoch` names.
+fn of_epochs(found: Vec<Seen>, epoch: impl Fn(ObjectId) -> Epoch) -> BTreeMap<ObjectId, Seen> {
     pick(found, |seen| seen.epoch == epoch(seen.object) || planted::is("last_seen_of_any_epoch"))
 }
 
@@ -86,4 +90,25 @@ pub async fn asked(mesh: &Mesh, objects: &[ObjectId], own: Vec<Seen>) -> Vec<See
         found.extend(answers.into_iter().flatten().filter_map(|body| unpack::<Vec<Seen>>(&body).ok()).flatten());
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use cartographer::geometry::IslandId;
+
+    use super::*;
+    use crate::game::View;
+
+    fn seen(object: u64, epoch: u64, version: u64) -> Seen {
+        let motion = Motion::standing((0, 0), 0);
+        let (object, epoch, view) = (ObjectId(object), Epoch(epoch), View::default());
+        Seen { object, epoch, version, publisher: version, island: IslandId(1), motion, view }
+    }
+
+    #[test]
+    fn only_what_was_seen_under_the_epoch_of_the_document_counts_and_of_that_the_freshest() {
+        let found = vec![seen(1, 4, 9), seen(1, 5, 2), seen(1, 5, 3), seen(1, 6, 1), seen(2, 4, 7)];
+        let last = of_epochs(found, |_| Epoch(5));
+        assert_eq!(last.into_values().collect::<Vec<_>>(), [seen(1, 5, 3)], "nothing is known of the second");
+    }
 }

@@ -112,6 +112,18 @@ async fn a_repeated_claim_is_the_same_one_and_another_claim_of_the_same_node_fen
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_claim_whose_reply_was_lost_is_the_claimants() {
+    let store = born().await;
+    let client = store.client();
+    // The second call is the write.
+    client.faults().at(1, Fault::LoseReply);
+    let mut ann = take(&client, &node("a", 1), nobody_is_gone).await;
+    assert!(client.faults().calls() > 2, "it was looked at again");
+    assert_eq!((ann.epoch(), present(&store).owner.as_ref()), (1, Some(ann.owner())));
+    save(&store, &mut ann, Ack::Durable).await.expect("save");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_missing_player_cannot_be_claimed_and_a_removed_one_is_fenced() {
     let store = MemoryStore::new();
     assert_eq!(claim(&store, ID, &node("a", 1), &Seating::AsItIs, &nobody_is_gone).await, Ok(Claim::Missing));

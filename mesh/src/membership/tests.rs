@@ -414,6 +414,22 @@ fn a_new_life_takes_the_place_of_the_old_one_even_if_nobody_said_that_that_is_go
 }
 
 #[test]
+fn a_former_life_that_still_greets_has_no_part_in_the_link_of_the_present_one() {
+    let mut net = Net::strangers(2);
+    // The directory shows the second one's present life, which is not there yet; its former one does not know that it is over.
+    net.nodes[1].record = node_record(1, 201);
+    net.nodes.iter_mut().for_each(|node| node.registered = true);
+    net.refresh(0);
+    net.nodes[1].machine.appeared(net.now, node_record(0, 100));
+    net.run();
+    net.pass(inbound::UNREGISTERED_MS + 100);
+    let (first, former) = (&net.nodes[0].machine, &net.nodes[1].machine);
+    assert!(first.peers[&net.id(1)].route.is_none() && first.routes.is_empty(), "it was let in: {:?}", first.routes);
+    let reason = former.peers[&net.id(0)].reason.clone();
+    assert_eq!(reason, Some(Reason::Refused(greeting::Refusal::Unregistered)));
+}
+
+#[test]
 fn floods_of_greetings_take_bounded_room_and_leave_peers_alone() {
     let mut net = Net::new(2);
     net.pass(500);

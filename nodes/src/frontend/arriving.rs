@@ -220,7 +220,6 @@ impl Sessions {
         let stopping = || Farewell::new(codes::UNAVAILABLE, "this frontend is stopping");
         let (player, session) = (arriving.player, arriving.session);
         match arriving.comes {
-            Comes::Anew if planted::is("second_session_stays") => {}
             Comes::Anew => self.close(player, "a newer session has taken over").await,
             Comes::Back { turn } => {
                 let Some(client) = arriving.client.take() else { return Ok(None) };

@@ -4,8 +4,9 @@
 //! Code asks [`is`] whether a bug is planted. Without the feature `on` that is a constant no and costs nothing: what is
 //! released knows no bug. With it a bug is planted for one thread and the length of one call ([`with`]), which is what the
 //! simulation needs: it runs a whole mesh on one thread. [`LIST`] says what there is; a test of this crate holds it against
-//! the source. For tests over real processes `WILDMESH_PLANT=name` plants one in a whole process that was built with the
-//! feature: so one sees by hand that such a test would find it. A bug NEVER changes anything while it is not planted, not even a draw of random numbers.
+//! the source. `WILDMESH_PLANT=name` plants one in a whole process that was built with the feature: so `scripts/mutants` shows
+//! that the tests that the list names do find what they are named for. A bug NEVER changes anything while it is not planted,
+//! not even a draw of random numbers.
 
 mod list;
 
@@ -20,8 +21,11 @@ pub struct Bug {
     pub what: &'static str,
     /// The files in which it is planted, from the root of the repository.
     pub at: &'static [&'static str],
-    /// The fast test, crash-point test or model that finds it too; empty if only the simulation does.
+    /// A test that fails while it is planted, as `crate: name`; empty if only the simulation finds it.
     pub found_by: &'static str,
+    /// Whether the simulation finds it. Where it does not, another rule stands behind the broken one, or what it takes does not
+    /// happen there, and a test MUST find it.
+    pub simulated: bool,
 }
 
 /// The bug of this name.

@@ -50,6 +50,8 @@ fn names_are_not_used_twice_and_everything_is_said() {
     assert_eq!(names.len(), LIST.len());
     for bug in LIST {
         assert!(!bug.what.is_empty() && !bug.at.is_empty(), "{}", bug.name);
+        assert!(bug.simulated || !bug.found_by.is_empty(), "nothing finds {}", bug.name);
+        assert!(bug.found_by.is_empty() || bug.found_by.contains(": "), "{}", bug.found_by);
         assert_eq!(planted::find(bug.name), Some(bug));
     }
 }

@@ -31,7 +31,11 @@ struct Args {
     /// Plant this bug, by its name in the list of planted bugs
     #[arg(long)]
     bug: Option<String>,
-    /// Plant every bug in turn (or the one of --bug) and count the seeds until it is found
+    /// List the bugs that can be planted: name, who finds it (the simulation or a test), the test if one is named, what goes
+    /// wrong; separated by tabulators
+    #[arg(long)]
+    list: bool,
+    /// Plant every bug that the simulation is to find in turn (or the one of --bug) and count the seeds until it is found
     #[arg(long)]
     mutations: bool,
     /// With --mutations: how often each is hunted for, with other seeds
@@ -70,6 +74,13 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if args.list {
+        planted::LIST.iter().for_each(|bug| {
+            let finder = if bug.simulated { "simulation" } else { "test" };
+            println!("{}\t{finder}\t{}\t{}", bug.name, bug.found_by, bug.what);
+        });
+        return ExitCode::SUCCESS;
+    }
     let first = args.seed.unwrap_or(0);
     if args.mutations {
         return hunt(&args, bug, first);
@@ -102,7 +113,7 @@ fn report(done: &Campaign) {
 
 fn hunt(args: &Args, bug: Option<&'static str>, first: u64) -> ExitCode {
     let bugs: Vec<&'static str> =
-        planted::LIST.iter().map(|it| it.name).filter(|it| bug.is_none_or(|bug| bug == *it)).collect();
+        planted::LIST.iter().filter(|it| bug.map_or(it.simulated, |bug| bug == it.name)).map(|it| it.name).collect();
     let all = campaign::hunt(&bugs, args.tries, first, args.threads, |found| {
         let after = found.median().map_or("not found".to_owned(), |after| format!("found after {after} seeds"));
         eprintln!("{:<28} {after} {:?}: {}", found.bug, found.after, found.by);

@@ -13,9 +13,9 @@ use tokio::time::{Duration, Instant};
 use super::{Census, TOLD};
 use crate::sim::cluster::Cluster;
 
-/// How long two ends of a link may disagree whether the other is there: one hears nothing for a while before it says so, and
-/// the other hears of it with the next heartbeats.
-const AGREE: Duration = Duration::from_millis(6_000);
+/// How long two ends of a link may disagree whether the other is there: one hears nothing for a while before it says so, the
+/// other hears of it with the next heartbeats, and of those a network that stutters lets none through for as long again.
+const AGREE: Duration = Duration::from_millis(9_000);
 
 /// Who is found to count on a lease that is over, or on a peer that does not count on it.
 #[derive(Default)]
