@@ -16,6 +16,9 @@ use super::cluster::{Cluster, Place};
 use super::plan::{Plan, weighed};
 use super::sometimes::Counts;
 
+/// What a write and the reading after it, begun while the store stalls, may take after that, in simulated milliseconds.
+const STALLED_MS: u64 = 4_000;
+
 /// How long it takes until somebody notices that a process has ended by itself, in simulated milliseconds.
 const STOPPED_MS: u64 = 1_500;
 
@@ -147,12 +150,13 @@ impl Nemesis {
         }
         let now = Instant::now();
         for (until, cure) in &self.cures {
-            let until = now + Duration::from_millis(until.saturating_sub(self.now_ms));
-            let (one, two) = match cure {
-                Cure::Way(from, to) => (*from, *to),
-                Cure::Directory(i) | Cure::Store(i) => (*i, *i),
+            let (one, two, after_ms) = match cure {
+                Cure::Way(from, to) => (*from, *to, 0),
+                Cure::Directory(i) => (*i, *i, 0),
+                Cure::Store(i) => (*i, *i, STALLED_MS),
                 Cure::Thaw(_) | Cure::Revive(_) | Cure::Drain(_) => continue,
             };
+            let until = now + Duration::from_millis(until.saturating_sub(self.now_ms) + after_ms);
             for place in [one, two] {
                 let place = &mut cluster.places[place];
                 place.troubled_until = place.troubled_until.max(Some(until));
@@ -233,6 +237,7 @@ impl Nemesis {
     async fn befall(&mut self, cluster: &mut Cluster, kind: FaultKind) -> bool {
         let count = cluster.places.len();
         let (one, two) = (self.random.random_range(0..count), self.random.random_range(0..count));
+        tracing::debug!(one = cluster.places[one].name, two = cluster.places[two].name, "chosen for a fault");
         let until = self.now_ms + self.random.random_range(200..=self.plan.longest_ms);
         let long = until.max(self.now_ms + BEYOND_LEASE_MS);
         match kind {

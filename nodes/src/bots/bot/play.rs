@@ -131,7 +131,10 @@ impl Bot {
             self.shared.registry().observe_clock(frame.head.publisher, now, frame.head.time_ms);
         }
         checks::count(&mut self.shared.tally(), self.player, &frame.head, bytes, &effect);
-        self.settler_saw(frame, &effect, now);
+        self.settler_saw(frame, &effect);
+        if effect.updates > 0 {
+            self.look_at_oneself(now);
+        }
         effect.gap.then_some(frame.head.cell)
     }
 
@@ -196,7 +199,8 @@ impl Bot {
             Outcome::Made { .. } => None,
             Outcome::Refused { code, text, motion } => {
                 tally.report.refused += 1;
-                let stopped = [codes::IN_BATTLE, codes::DEFEATED].contains(&code.as_str()) && self.settler.is_some();
+                // Animals attack also those who only walk about.
+                let stopped = [codes::IN_BATTLE, codes::DEFEATED].contains(&code.as_str());
                 if !stopped && ![codes::BLOCKED, codes::OUT_OF_PLACE, codes::UNAVAILABLE].contains(&code.as_str()) {
                     tally.error(&format!("refused_{code}"), text);
                 }

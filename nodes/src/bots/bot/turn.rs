@@ -135,7 +135,7 @@ impl Bot {
     }
 
     /// A frame was applied.
-    pub(super) fn settler_saw(&mut self, frame: &Frame, effect: &Effect, now: Instant) {
+    pub(super) fn settler_saw(&mut self, frame: &Frame, effect: &Effect) {
         let Some(settler) = &mut self.settler else { return };
         if effect.gap || effect.waits {
             settler.missed();
@@ -161,18 +161,17 @@ impl Bot {
                 battles.for_each(|object| settler.saw_battle(object.id, &object.view));
             }
         }
-        self.look_at_oneself(now);
     }
 
-    /// Takes over where others have put the player.
-    fn look_at_oneself(&mut self, now: Instant) {
+    /// Takes over where others have put the player: an animal that attacks it stops it where it stands.
+    pub(super) fn look_at_oneself(&mut self, now: Instant) {
         if self.pending.is_some() {
             return;
         }
         let Some(own) = self.sight.ghost(self.player) else { return };
-        let elsewhere = self.shared.registry().truth(self.player).is_some_and(|it| it.island != self.sight.island());
         let newer = own.motion != self.motion && own.motion.since_ms >= self.motion.since_ms;
-        if own.publisher == self.welcome.publisher && (elsewhere || newer) {
+        let elsewhere = || self.shared.registry().truth(self.player).is_some_and(|it| it.island != self.sight.island());
+        if own.publisher == self.welcome.publisher && (newer || self.settler.is_some() && elsewhere()) {
             self.adopt(own.motion, now);
         }
     }

@@ -6,7 +6,7 @@
 //! between it and the others or its documents. What gardens show
 //! has no owner but its documents, and is not looked at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nodes::game::kind;
 use tokio::time::{Duration, Instant};
@@ -31,6 +31,8 @@ struct Wounds {
     epoch: u64,
     /// When it was seen last.
     at: Option<Instant>,
+    /// Nobody leads it, and somebody who can be asked still sees it; or it was led when it was looked at last.
+    remembered: bool,
     hurt: BTreeMap<u64, Instant>,
 }
 
@@ -62,7 +64,7 @@ impl Owners {
             self.ghosts(cluster, node);
         }
         self.acts(cluster, census, now);
-        self.wounds(census, now);
+        self.wounds(cluster, census, now);
     }
 
     /// All that was wrong.
@@ -74,6 +76,7 @@ impl Owners {
     }
 
     fn tell(&mut self, what: String) {
+        tracing::info!(what, "found wrong");
         if self.found.len() < 2 * TOLD { self.found.push(what) } else { self.more += 1 }
     }
 
@@ -90,19 +93,25 @@ impl Owners {
         }
     }
 
-    fn wounds(&mut self, census: &[Census], now: Instant) {
+    fn wounds(&mut self, cluster: &Cluster, census: &[Census], now: Instant) {
+        let well = |node: &&Census| cluster.places[node.place].troubled_until.is_none_or(|until| until < now);
+        let led: BTreeSet<u64> = census.iter().flat_map(|node| node.members.keys().copied()).collect();
+        for (battle, wounds) in self.wounds.iter_mut().filter(|(battle, _)| !led.contains(battle)) {
+            let sees = |node: &Census| node.ghosts.get(battle).is_some_and(|ghost| ghost.epoch == wounds.epoch);
+            wounds.remembered = census.iter().filter(well).any(sees);
+        }
         let rooms = census.iter().filter(|node| node.acts).flat_map(|node| {
             let epoch = |battle| node.reals.get(battle).map_or(0, |held| held.epoch);
-            node.members.iter().map(move |(battle, members)| (*battle, epoch(battle), members))
+            node.members.iter().map(move |(battle, members)| (node, *battle, epoch(battle), members))
         });
         let mut forgotten = Vec::new();
-        for (battle, epoch, members) in rooms {
+        for (node, battle, epoch, members) in rooms {
             let before = self.wounds.entry(battle).or_default();
             if epoch < before.epoch {
                 // Of one that is about to find out that another goes on with it.
                 continue;
             }
-            let last = before.at.filter(|_| epoch > before.epoch);
+            let last = before.at.filter(|_| epoch > before.epoch && before.remembered && well(&node));
             for (member, _) in members.iter().filter(|(_, health)| *health == 100) {
                 let hurt = last.zip(before.hurt.get(member));
                 if hurt.is_some_and(|(last, since)| last.duration_since(*since) >= SEEN_BY_ALL) {
@@ -111,7 +120,7 @@ impl Owners {
             }
             let hurt = members.iter().filter(|(_, health)| *health < 100);
             let hurt = hurt.map(|(member, _)| (*member, before.hurt.get(member).copied().unwrap_or(now))).collect();
-            *before = Wounds { epoch, at: Some(now), hurt };
+            *before = Wounds { epoch, at: Some(now), remembered: true, hurt };
         }
         forgotten.into_iter().for_each(|what| self.tell(what));
     }
