@@ -94,13 +94,13 @@ pub async fn asked(mesh: &Mesh, objects: &[ObjectId], own: Vec<Seen>) -> Vec<See
 
 #[cfg(test)]
 mod tests {
-    use cartographer::geometry::IslandId;
+    use cartographer::geometry::{IslandId, Place};
 
     use super::*;
     use crate::game::View;
 
     fn seen(object: u64, epoch: u64, version: u64) -> Seen {
-        let motion = Motion::standing((0, 0), 0);
+        let motion = Motion::standing(Place::default(), 0);
         let (object, epoch, view) = (ObjectId(object), Epoch(epoch), View::default());
         Seen { object, epoch, version, publisher: version, island: IslandId(1), motion, view }
     }

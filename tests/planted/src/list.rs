@@ -62,21 +62,21 @@ pub const LIST: &[Bug] = &[
         name: "no_gap_repair",
         what: "frames after a gap are applied as though nothing were missing, and nothing lost is asked for again",
         at: &["cartographer/src/world/feeds.rs", "cartographer/src/world/verify.rs"],
-        found_by: "cartographer: a_world_that_repairs_no_gaps_is_found_out",
+        found_by: "cartographer: frames_that_come_too_early_wait_and_are_forwarded_in_order",
         simulated: true,
     },
     Bug {
         name: "no_verify",
         what: "digests are not compared, so that the loss of a cell's last frame is never noticed",
         at: &["cartographer/src/world/verify.rs"],
-        found_by: "cartographer: a_world_that_verifies_nothing_is_found_out",
+        found_by: "cartographer: the_loss_of_a_last_frame_is_found_by_comparing",
         simulated: true,
     },
     Bug {
         name: "no_version_check",
         what: "entries of frames are applied without looking at their epoch and version",
         at: &["cartographer/src/world/ghosts.rs"],
-        found_by: "cartographer: a_world_that_ignores_versions_is_found_out",
+        found_by: "cartographer: a_late_frame_does_not_bring_back_what_left",
         simulated: true,
     },
     Bug {
@@ -97,7 +97,7 @@ pub const LIST: &[Bug] = &[
         name: "no_keyframe_removal",
         what: "a keyframe adds what it lists and leaves what it does not",
         at: &["cartographer/src/world/ghosts.rs"],
-        found_by: "cartographer: a_world_whose_keyframes_remove_nothing_is_found_out",
+        found_by: "cartographer: when_the_faults_stop_everybody_agrees_about_everything_in_view",
         simulated: true,
     },
     Bug {
@@ -111,7 +111,7 @@ pub const LIST: &[Bug] = &[
         name: "no_ghost_ageing",
         what: "the ghosts of a publisher that is gone stay for ever",
         at: &["cartographer/src/world/feeds.rs"],
-        found_by: "cartographer: a_world_whose_ghosts_do_not_age_is_found_out",
+        found_by: "cartographer: ghosts_of_a_publisher_that_is_gone_stay_for_the_grace_and_go_with_a_frame",
         simulated: true,
     },
     // Owners of documents.

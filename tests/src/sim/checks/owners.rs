@@ -118,7 +118,8 @@ impl Owners {
                     forgotten.push(format!("battle {battle} went on elsewhere and forgot the wounds of {member}"));
                 }
             }
-            let hurt = members.iter().filter(|(_, health)| *health < 100);
+            // Who has fallen leaves, and may come again well.
+            let hurt = members.iter().filter(|(_, health)| (1..100).contains(health));
             let hurt = hurt.map(|(member, _)| (*member, before.hurt.get(member).copied().unwrap_or(now))).collect();
             *before = Wounds { epoch, at: Some(now), remembered: true, hurt };
         }
